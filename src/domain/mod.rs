@@ -1,0 +1,1 @@
+//! The rules: journals, workers, checkpoints and what is replicated. Deterministic and pure.

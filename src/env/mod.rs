@@ -1,0 +1,1 @@
+//! The only door to files, sockets, clocks, threads and randomness.

@@ -1,0 +1,21 @@
+//! dos-cluster: a replicated, fsynced store for the journals of stream-processing workers.
+//!
+//! Five floors; a module uses its own floor and the floors below it, never one above:
+//!
+//! | floor | modules | what it owns |
+//! | --- | --- | --- |
+//! | 0 | [`domain`], [`codec`], [`pb`] | the words and the rules: pure, deterministic, no I/O |
+//! | 1 | [`env`], `storage` | the only door to the outside world; the write-ahead log and the state store |
+//! | 2 | `raft` | the only place that spells openraft |
+//! | 3 | `node` | one server: configuration, append path, services, health |
+//! | 4 | `client`, `cli` | what a worker links; what an operator types |
+//!
+//! The client needs floor 0, [`env`] and [`pb`] only, so a worker links it without RocksDB or Raft
+//! (`default-features = false`).
+
+pub mod codec;
+pub mod domain;
+pub mod env;
+pub mod pb;
+#[cfg(feature = "server")]
+pub mod storage;
