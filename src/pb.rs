@@ -5,6 +5,7 @@
     unreachable_pub,
     unused_qualifications,
     clippy::all,
+    clippy::allow_attributes_without_reason,
     clippy::disallowed_methods,
     clippy::large_futures,
     clippy::too_many_lines,

@@ -1,0 +1,255 @@
+//! Every value of the state store: framed by a format byte and a CRC-32C, so that damage is found where it is read.
+//!
+//! ```text
+//! crc32c u32 (little-endian, over the rest) | format u8 = 1 | body
+//! ```
+//! The body of a chunk is the bytes themselves; that of a record is a message of `stored.proto`.
+#![deny(clippy::indexing_slicing)]
+
+use std::collections::BTreeMap;
+
+use bytes::{Buf, Bytes};
+use prost::Message;
+
+use super::{
+    CodecError,
+    wire::{
+        checkpoint_id_from_pb, checkpoint_id_to_pb, kind_from_pb, kind_to_pb, succession_from_pb,
+        succession_to_pb,
+    },
+};
+use crate::{
+    domain::{
+        Checkpoint, Epoch, FencingToken, Journal, JournalId, Member, Offset, Worker, WorkerId,
+        WorkerRef, Writer, state::Counters,
+    },
+    pb,
+};
+
+const FORMAT: u8 = 1;
+/// What a frame adds to a body, in bytes.
+pub const FRAME_BYTES: usize = 5;
+
+/// Frames a body.
+#[must_use]
+pub fn seal(body: &[u8]) -> Vec<u8> {
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&[FORMAT]), body);
+    let mut raw = Vec::with_capacity(FRAME_BYTES + body.len());
+    raw.extend_from_slice(&crc.to_le_bytes());
+    raw.push(FORMAT);
+    raw.extend_from_slice(body);
+    raw
+}
+
+/// Checks a frame and gives its body, without a copy.
+///
+/// # Errors
+/// When it is too short, of another format, or does not match its checksum.
+pub fn open(what: &'static str, mut raw: Bytes) -> Result<Bytes, CodecError> {
+    let (Some(stored), Some(format)) = (raw.first_chunk::<4>().copied(), raw.get(4).copied())
+    else {
+        return Err(CodecError::damaged(
+            what,
+            format!("{} bytes are too short for a frame", raw.len()),
+        ));
+    };
+    raw.advance(4);
+    let stored = u32::from_le_bytes(stored);
+    let found = crc32c::crc32c(&raw);
+    if stored != found {
+        return Err(CodecError::damaged(
+            what,
+            format!("checksum {found:08x}, stored {stored:08x}"),
+        ));
+    }
+    if format != FORMAT {
+        return Err(CodecError::damaged(
+            what,
+            format!("format {format}, this version reads {FORMAT}"),
+        ));
+    }
+    raw.advance(1);
+    Ok(raw)
+}
+
+fn parse<M: Message + Default>(what: &'static str, raw: Bytes) -> Result<M, CodecError> {
+    M::decode(open(what, raw)?).map_err(|e| CodecError::damaged(what, e))
+}
+
+/// A journal's record.
+#[must_use]
+pub fn encode_journal(journal: &Journal) -> Vec<u8> {
+    let stored = pb::StoredJournal {
+        id: journal.id.0,
+        owner: journal.owner.0,
+        name: journal.name.to_string(),
+        kind: kind_to_pb(journal.kind).into(),
+        epoch: journal.token.epoch.0,
+        writer: journal.token.writer.0,
+        writer_from: journal.writer_from.0,
+        tail: journal.tail.0,
+        cuts: journal.cuts,
+    };
+    seal(&stored.encode_to_vec())
+}
+
+/// Reads a journal's record.
+///
+/// # Errors
+/// When it is damaged.
+pub fn decode_journal(raw: Bytes) -> Result<Journal, CodecError> {
+    let stored: pb::StoredJournal = parse("journal record", raw)?;
+    Ok(Journal {
+        id: JournalId(stored.id),
+        owner: WorkerId(stored.owner),
+        name: stored
+            .name
+            .parse()
+            .map_err(|e| CodecError::damaged("journal record", e))?,
+        kind: kind_from_pb(stored.kind)?,
+        token: FencingToken {
+            epoch: Epoch(stored.epoch),
+            writer: Writer(stored.writer),
+        },
+        writer_from: Offset(stored.writer_from),
+        tail: Offset(stored.tail),
+        cuts: stored.cuts,
+    })
+}
+
+/// A worker's record, without its journals and checkpoints, which have records of their own.
+#[must_use]
+pub fn encode_worker(worker: &Worker) -> Vec<u8> {
+    let stored = pb::StoredWorker {
+        id: worker.id.0,
+        job: worker.name.job.to_string(),
+        worker: worker.name.worker.to_string(),
+        epoch: worker.epoch.0,
+        succession: Some(succession_to_pb(&worker.succession)),
+    };
+    seal(&stored.encode_to_vec())
+}
+
+/// Reads a worker's record.
+///
+/// # Errors
+/// When it is damaged.
+pub fn decode_worker(raw: Bytes) -> Result<Worker, CodecError> {
+    let stored: pb::StoredWorker = parse("worker record", raw)?;
+    let bad = |e| CodecError::damaged("worker record", e);
+    Ok(Worker {
+        id: WorkerId(stored.id),
+        name: WorkerRef {
+            job: stored.job.parse().map_err(bad)?,
+            worker: stored.worker.parse().map_err(bad)?,
+        },
+        epoch: Epoch(stored.epoch),
+        succession: succession_from_pb(stored.succession.unwrap_or_default()),
+        journals: BTreeMap::new(),
+        checkpoints: BTreeMap::new(),
+    })
+}
+
+/// A checkpoint's record.
+#[must_use]
+pub fn encode_checkpoint(checkpoint: &Checkpoint) -> Vec<u8> {
+    let stored = pb::StoredCheckpoint {
+        id: Some(checkpoint_id_to_pb(checkpoint.id)),
+        journals: checkpoint.offsets.keys().map(|journal| journal.0).collect(),
+        offsets: checkpoint.offsets.values().map(|offset| offset.0).collect(),
+        log_index: checkpoint.log_index,
+        at_unix_ms: checkpoint.at_unix_ms,
+    };
+    seal(&stored.encode_to_vec())
+}
+
+/// Reads a checkpoint's record.
+///
+/// # Errors
+/// When it is damaged.
+pub fn decode_checkpoint(raw: Bytes) -> Result<Checkpoint, CodecError> {
+    let stored: pb::StoredCheckpoint = parse("checkpoint record", raw)?;
+    let id = checkpoint_id_from_pb(stored.id)?;
+    let offsets = stored
+        .journals
+        .into_iter()
+        .map(JournalId)
+        .zip(stored.offsets.into_iter().map(Offset))
+        .collect();
+    Ok(Checkpoint {
+        id,
+        offsets,
+        log_index: stored.log_index,
+        at_unix_ms: stored.at_unix_ms,
+    })
+}
+
+/// A member's record.
+#[must_use]
+pub fn encode_member(member: &Member) -> Vec<u8> {
+    seal(&pb::Member::from(member).encode_to_vec())
+}
+
+/// Reads a member's record.
+///
+/// # Errors
+/// When it is damaged.
+pub fn decode_member(raw: Bytes) -> Result<Member, CodecError> {
+    parse::<pb::Member>("member record", raw).map(Member::from)
+}
+
+/// The counters' record.
+#[must_use]
+pub fn encode_counters(counters: Counters) -> Vec<u8> {
+    let stored = pb::StoredCounters {
+        next_worker: counters.next_worker,
+        next_journal: counters.next_journal,
+        next_node: counters.next_node,
+        hash: counters.hash,
+    };
+    seal(&stored.encode_to_vec())
+}
+
+/// Reads the counters' record.
+///
+/// # Errors
+/// When it is damaged.
+pub fn decode_counters(raw: Bytes) -> Result<Counters, CodecError> {
+    let stored: pb::StoredCounters = parse("counters record", raw)?;
+    Ok(Counters {
+        next_worker: stored.next_worker,
+        next_journal: stored.next_journal,
+        next_node: stored.next_node,
+        hash: stored.hash,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_flipped_bit_is_found(body in proptest::collection::vec(any::<u8>(), 0..200), at in any::<usize>(), bit in 0..8u8) {
+            let mut raw = seal(&body);
+            prop_assert_eq!(open("x", raw.clone().into()), Ok(Bytes::from(body)));
+            let at = at % raw.len();
+            raw[at] ^= 1 << bit;
+            prop_assert!(open("x", raw.into()).is_err());
+        }
+
+        #[test]
+        fn a_cut_frame_is_found(body in proptest::collection::vec(any::<u8>(), 1..200), keep in any::<usize>()) {
+            let raw = seal(&body);
+            let keep = keep % raw.len();
+            prop_assert!(open("x", Bytes::copy_from_slice(&raw[..keep])).is_err());
+        }
+    }
+
+    #[test]
+    fn zeros_are_not_a_frame() {
+        assert!(open("x", Bytes::from_static(&[0; 64])).is_err());
+    }
+}

@@ -1,0 +1,134 @@
+//! One journal: its tail, its newest writer, and how an append is decided.
+
+use super::{
+    ids::{JournalId, JournalName, WorkerId},
+    limits::APPEND_BYTES_MAX,
+    offset::{Offset, OffsetRange},
+    rejected::Rejected,
+    token::{FencingToken, Writer},
+};
+
+/// What the bytes of a journal mean to a restore; the cluster itself never interprets them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum JournalKind {
+    /// Length-prefixed file operations: replayed into files.
+    Ops,
+    /// Opaque bytes: written as one file.
+    Raw,
+}
+
+impl JournalKind {
+    /// `ops` or `raw`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ops => "ops",
+            Self::Raw => "raw",
+        }
+    }
+}
+
+/// The replicated record of a journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Journal {
+    /// Its number.
+    pub id: JournalId,
+    /// The worker that owns it.
+    pub owner: WorkerId,
+    /// Its name at that worker.
+    pub name: JournalName,
+    /// What a restore does with it.
+    pub kind: JournalKind,
+    /// The newest token given out: the only one that may write.
+    pub token: FencingToken,
+    /// Where the newest writer began; bytes before it are not its own.
+    pub writer_from: Offset,
+    /// First offset not yet written.
+    pub tail: Offset,
+    /// How often a takeover or truncation cut the journal's end off. A reader that saw another number starts again.
+    pub cuts: u64,
+}
+
+/// What an accepted append did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AppendDecision {
+    /// New bytes at this range.
+    Write(OffsetRange),
+    /// Already here, from a first try of the same writer; nothing to write.
+    Duplicate(OffsetRange),
+}
+
+impl Journal {
+    /// Gives the next writer its token under `epoch`, which fences the one before.
+    pub fn open(&mut self, token: FencingToken) {
+        self.token = token;
+        self.writer_from = self.tail;
+    }
+
+    /// The token that the next open under the worker's `epoch` gets.
+    #[must_use]
+    pub fn next_token(&self, epoch: super::Epoch) -> FencingToken {
+        FencingToken {
+            epoch,
+            writer: Writer(self.token.writer.0 + 1),
+        }
+    }
+
+    /// Decides an append of `bytes` at `at`, and moves the tail when it is new.
+    ///
+    /// In this order: a token that is not the newest is fenced; bytes that end at or before the tail and begin where this
+    /// writer could have written them are a retry and answered as done; anything else must begin at the tail.
+    ///
+    /// # Errors
+    /// `TooLarge`, `EmptyAppend`, `Fenced`, `WrongOffset`: nothing has changed.
+    pub fn append(
+        &mut self,
+        token: FencingToken,
+        at: Offset,
+        bytes: usize,
+    ) -> Result<AppendDecision, Rejected> {
+        if bytes == 0 {
+            return Err(Rejected::EmptyAppend { journal: self.id });
+        }
+        if bytes > APPEND_BYTES_MAX {
+            return Err(Rejected::TooLarge {
+                what: "append",
+                bytes: bytes as u64,
+                bytes_max: APPEND_BYTES_MAX as u64,
+            });
+        }
+        if !token.may_write(self.token) {
+            return Err(Rejected::WriterFenced {
+                journal: self.id,
+                held: token,
+                newest: self.token,
+            });
+        }
+        let wrong = Rejected::WrongOffset {
+            journal: self.id,
+            at,
+            tail: self.tail,
+        };
+        let to = at.advance(bytes).ok_or_else(|| wrong.clone())?;
+        let range = OffsetRange { from: at, to };
+        if at == self.tail {
+            self.tail = to;
+            return Ok(AppendDecision::Write(range));
+        }
+        if to <= self.tail && at >= self.writer_from {
+            return Ok(AppendDecision::Duplicate(range));
+        }
+        Err(wrong)
+    }
+
+    /// Cuts the journal's end off; a no-op when it is not longer.
+    pub fn cut(&mut self, at: Offset) -> bool {
+        if at >= self.tail {
+            return false;
+        }
+        self.tail = at;
+        self.writer_from = self.writer_from.min(at);
+        self.cuts += 1;
+        true
+    }
+}

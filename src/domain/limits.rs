@@ -1,0 +1,39 @@
+//! Every bound of the data model, checked against each other at compile time.
+
+/// Longest job, worker or journal name, in bytes.
+pub const NAME_BYTES_MAX: usize = 255;
+/// Most payload of one append, in bytes.
+pub const APPEND_BYTES_MAX: usize = 1024 * 1024;
+/// Most payload of one replicated batch of appends, in bytes.
+pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
+/// Most appends in one replicated batch.
+pub const BATCH_APPENDS_MAX: usize = 4096;
+/// Longest encoded command, in bytes: one log entry.
+pub const COMMAND_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Longest message between two processes, in bytes.
+pub const MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Most workers in one cluster.
+pub const WORKERS_MAX: usize = 65_536;
+/// Most journals of one worker.
+pub const JOURNALS_PER_WORKER_MAX: usize = 1024;
+/// Most checkpoints kept of one worker; older ones than the recovery line are dropped first.
+pub const CHECKPOINTS_PER_WORKER_MAX: usize = 1024;
+/// Most members of one cluster, learners included.
+pub const MEMBERS_MAX: usize = 31;
+
+const _: () = assert!(
+    APPEND_BYTES_MAX <= BATCH_BYTES_MAX,
+    "one append fits a batch"
+);
+const _: () = assert!(
+    BATCH_BYTES_MAX + BATCH_APPENDS_MAX * 64 < COMMAND_BYTES_MAX,
+    "a full batch and its headers fit one log entry"
+);
+const _: () = assert!(
+    COMMAND_BYTES_MAX * 2 < MESSAGE_BYTES_MAX,
+    "several log entries fit one message"
+);
+const _: () = assert!(
+    JOURNALS_PER_WORKER_MAX * (NAME_BYTES_MAX + 32) < COMMAND_BYTES_MAX,
+    "a checkpoint of every journal fits one log entry"
+);

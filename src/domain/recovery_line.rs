@@ -1,0 +1,50 @@
+//! The recovery line of a job, as a pure function of its workers' checkpoints.
+
+use super::{checkpoint::CheckpointId, ids::WorkerName, worker::Worker};
+
+/// The newest checkpoint that every worker of a job has made durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Line {
+    /// The checkpoint.
+    pub id: CheckpointId,
+}
+
+/// Why there is no line, or no newer one: the workers that lack the checkpoint asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LineHeld {
+    /// Each late worker, with the newest checkpoint that it has.
+    pub late: Vec<(WorkerName, Option<CheckpointId>)>,
+}
+
+/// The newest checkpoint id that all `workers` hold; `None` when they share none, or when there are no workers.
+///
+/// Each worker's ids are sorted, so this walks the first worker's from the newest down: at most as many look-ups as
+/// checkpoints are kept, times the workers.
+#[must_use]
+pub fn recovery_line<'a>(workers: impl Iterator<Item = &'a Worker> + Clone) -> Option<Line> {
+    let first = workers
+        .clone()
+        .min_by_key(|worker| worker.checkpoints.len())?;
+    let shared = |id: &&CheckpointId| {
+        workers
+            .clone()
+            .all(|worker| worker.checkpoints.contains_key(*id))
+    };
+    first
+        .checkpoints
+        .keys()
+        .rev()
+        .find(shared)
+        .map(|id| Line { id: *id })
+}
+
+/// The workers that do not hold checkpoint `id` or a newer one.
+#[must_use]
+pub fn late_for<'a>(workers: impl Iterator<Item = &'a Worker>, id: CheckpointId) -> LineHeld {
+    let newest = |worker: &Worker| worker.newest_checkpoint().map(|checkpoint| checkpoint.id);
+    let late = workers
+        .filter(|worker| newest(worker).is_none_or(|have| have < id))
+        .map(|worker| (worker.name.worker.clone(), newest(worker)))
+        .collect();
+    LineHeld { late }
+}

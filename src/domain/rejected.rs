@@ -1,0 +1,190 @@
+//! A rejection is an answer: decided by every member alike, with no effect on the state.
+
+use super::{
+    checkpoint::CheckpointId,
+    ids::{JobName, JournalId, JournalRef, NodeId, WorkerName, WorkerRef},
+    journal::JournalKind,
+    offset::Offset,
+    token::{Epoch, FencingToken},
+    worker::Succession,
+};
+
+/// Why a command was refused. Nothing has changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Rejected {
+    /// No worker was ever opened in this job.
+    #[error(
+        "job {job} is not known: its first worker creates it (`dos-cluster worker list` shows what is there)"
+    )]
+    UnknownJob {
+        /// The job asked for.
+        job: JobName,
+    },
+    /// The worker was never opened.
+    #[error(
+        "worker {worker} is not known: open it first (`dos-cluster worker list` shows what is there)"
+    )]
+    UnknownWorker {
+        /// The worker asked for.
+        worker: WorkerRef,
+    },
+    /// The journal was never opened.
+    #[error("journal {journal} is not known (`dos-cluster journal list` shows what is there)")]
+    UnknownJournal {
+        /// The journal asked for.
+        journal: JournalRef,
+    },
+    /// The journal's number is not known; only a stale stream can hold one.
+    #[error("journal number {journal} is not known: open the journal again")]
+    UnknownJournalId {
+        /// The number.
+        journal: JournalId,
+    },
+    /// The journal is there with the other kind.
+    #[error("journal {journal} is of kind {has}, not {wanted}: a journal keeps its kind", has = .has.as_str(), wanted = .wanted.as_str())]
+    WrongKind {
+        /// The journal.
+        journal: JournalRef,
+        /// Its kind.
+        has: JournalKind,
+        /// The kind asked for.
+        wanted: JournalKind,
+    },
+    /// The worker has been taken over.
+    #[error(
+        "worker {worker} is fenced: it holds epoch {held}, but epoch {current} took over (by {by:?}, at unix ms {at}, log index {index}); stop this incarnation, or restore it",
+        by = .succession.by, at = .succession.at_unix_ms, index = .succession.log_index
+    )]
+    EpochFenced {
+        /// The worker.
+        worker: WorkerRef,
+        /// The epoch that the caller holds.
+        held: Epoch,
+        /// The epoch in force.
+        current: Epoch,
+        /// Who, when and where.
+        succession: Succession,
+    },
+    /// A newer append stream of the journal was opened.
+    #[error(
+        "this append stream of journal {journal} is fenced: it holds {held}, but {newest} was opened since"
+    )]
+    WriterFenced {
+        /// The journal.
+        journal: JournalId,
+        /// The token that the caller holds.
+        held: FencingToken,
+        /// The token in force.
+        newest: FencingToken,
+    },
+    /// The append, or the open, does not begin at the journal's tail.
+    #[error(
+        "offset {at} is wrong for journal {journal}: its tail is {tail}; read the tail and continue there"
+    )]
+    WrongOffset {
+        /// The journal.
+        journal: JournalId,
+        /// The offset asked for.
+        at: Offset,
+        /// The tail.
+        tail: Offset,
+    },
+    /// An append without bytes.
+    #[error("empty append to journal {journal}: send at least one byte")]
+    EmptyAppend {
+        /// The journal.
+        journal: JournalId,
+    },
+    /// Larger than its bound.
+    #[error(
+        "{what} of {bytes} bytes is too large: at most {bytes_max} are allowed; send it in parts"
+    )]
+    TooLarge {
+        /// What was too large.
+        what: &'static str,
+        /// Its size.
+        bytes: u64,
+        /// The bound.
+        bytes_max: u64,
+    },
+    /// One more would pass a bound.
+    #[error("too many {what}: {count_max} are there already, which is the limit")]
+    TooMany {
+        /// What there are too many of.
+        what: &'static str,
+        /// The bound.
+        count_max: u64,
+    },
+    /// A checkpoint names bytes that are not in the journal.
+    #[error(
+        "checkpoint {id} covers journal {journal} up to {offset}, but its tail is {tail}: append the bytes first"
+    )]
+    CheckpointBeyondTail {
+        /// The checkpoint.
+        id: CheckpointId,
+        /// The journal.
+        journal: JournalRef,
+        /// The offset named.
+        offset: Offset,
+        /// The tail.
+        tail: Offset,
+    },
+    /// A checkpoint that is not newer than the last.
+    #[error(
+        "checkpoint {id} of worker {worker} is not newer than its last, {last}: checkpoint ids only grow"
+    )]
+    CheckpointNotNewer {
+        /// The worker.
+        worker: WorkerRef,
+        /// The id asked for.
+        id: CheckpointId,
+        /// The newest id.
+        last: CheckpointId,
+    },
+    /// The worker has no checkpoint of that id.
+    #[error(
+        "worker {worker} has no checkpoint {id} (`dos-cluster checkpoint list` shows what is there)"
+    )]
+    UnknownCheckpoint {
+        /// The worker.
+        worker: WorkerRef,
+        /// The id asked for.
+        id: CheckpointId,
+    },
+    /// The workers of the job share no checkpoint yet.
+    #[error("job {job} has no recovery line yet: these workers hold it back: {late:?}")]
+    NoRecoveryLine {
+        /// The job.
+        job: JobName,
+        /// Workers without any checkpoint, or all of them when none is shared.
+        late: Vec<WorkerName>,
+    },
+    /// A truncation below what a checkpoint covers.
+    #[error(
+        "journal {journal} cannot be cut at {at}: checkpoint {id} covers it up to {covered}; take over at an older checkpoint instead"
+    )]
+    CutBelowCheckpoint {
+        /// The journal.
+        journal: JournalRef,
+        /// The cut asked for.
+        at: Offset,
+        /// The newest checkpoint that covers more.
+        id: CheckpointId,
+        /// Up to where it does.
+        covered: Offset,
+    },
+    /// A member's number is in use by another disk.
+    #[error(
+        "node {node} is registered with another incarnation: a wiped or foreign disk must not come back under its number; remove it with `dos-cluster member remove {node}` and join with an empty data directory"
+    )]
+    ForeignIncarnation {
+        /// The member.
+        node: NodeId,
+    },
+    /// No such member.
+    #[error("node {node} is not a member (`dos-cluster member list` shows them)")]
+    UnknownMember {
+        /// The node asked for.
+        node: NodeId,
+    },
+}
