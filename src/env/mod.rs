@@ -1,1 +1,19 @@
 //! The only door to files, sockets, clocks, threads and randomness.
+//!
+//! A node is built twice from the same source: for real, where this module is the operating system's, and with
+//! `--cfg sim`, where it is turmoil's: simulated time, network and a disk that loses what was not synced. Whatever a
+//! node does to the outside world goes through here, so that a whole cluster runs in one thread from one seed.
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | [`fs`] | files and directories, the lock on a file, syncing a directory |
+//! | [`net`] | listeners, connections, gRPC channels over them |
+//! | [`time`] | clocks and timers |
+//! | [`rng`] | randomness |
+//! | [`task`] | spawning, blocking work, the single writer behind a bounded queue |
+
+pub mod fs;
+pub mod net;
+pub mod rng;
+pub mod task;
+pub mod time;

@@ -1,0 +1,182 @@
+//! Files and directories, with one interface for a real disk and a simulated one.
+//!
+//! Order rules of the simulated disk, which hold on a real one too: a file that was created, renamed or removed is so
+//! only after [`sync_dir`] of its directory; its bytes are there only after a sync of the file. Sync the directory
+//! before a renamed file is opened under its new name: the simulated disk binds a handle to a name.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+#[cfg(not(sim))]
+use std::fs as disk;
+#[cfg(sim)]
+use turmoil::fs::shim::std::fs as disk;
+
+pub use disk::{
+    File, Metadata, OpenOptions, hard_link, metadata, read, remove_dir_all, remove_file,
+};
+
+/// Creates a directory and its missing parents; the directory itself is readable by its owner only (mode 0700).
+/// An existing directory is left as it is. Durable after [`sync_dir`] of the parent.
+pub fn create_private_dir_all(path: &Path) -> io::Result<()> {
+    if exists(path)? {
+        return Ok(());
+    }
+    disk::create_dir_all(path)?;
+    #[cfg(not(sim))]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        disk::set_permissions(path, disk::Permissions::from_mode(0o700))?;
+    }
+    Ok(())
+}
+
+/// Creates a directory and its missing parents with the usual mode.
+pub fn create_dir_all(path: &Path) -> io::Result<()> {
+    disk::create_dir_all(path)
+}
+
+/// Opens an existing file for reading.
+pub fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).open(path)
+}
+
+/// Opens a file for reading and writing; makes it, empty, if it is not there. Its content is kept.
+pub fn open_or_create(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+}
+
+/// Whether anything has this name.
+pub fn exists(path: &Path) -> io::Result<bool> {
+    #[cfg(not(sim))]
+    {
+        disk::exists(path)
+    }
+    #[cfg(sim)]
+    {
+        Ok(disk::exists(path))
+    }
+}
+
+/// Gives a file another name, replacing what had that name. Atomic; durable after [`sync_dir`]. To replace a file's
+/// content use `storage::crashsafe`, which does all the steps.
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    #[cfg_attr(
+        not(sim),
+        expect(clippy::disallowed_methods, reason = "env is the door to files")
+    )]
+    disk::rename(from, to)
+}
+
+/// The names in a directory, sorted, so that nothing depends on the order of a file system.
+pub fn list_dir(path: &Path) -> io::Result<Vec<OsString>> {
+    let mut names = Vec::new();
+    for entry in disk::read_dir(path)? {
+        names.push(entry?.file_name());
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Makes creations, renames and removals in a directory durable.
+pub fn sync_dir(path: &Path) -> io::Result<()> {
+    #[cfg(not(sim))]
+    {
+        open(path)?.sync_all()
+    }
+    #[cfg(sim)]
+    {
+        disk::sync_dir(path)
+    }
+}
+
+/// Fills `buffer` from `offset`, without moving a cursor. An end of file before that is `UnexpectedEof`.
+pub fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+    FileExt::read_exact_at(file, buffer, offset)
+}
+
+/// Writes all of `bytes` at `offset`, without moving a cursor. Durable after `sync_data`.
+pub fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    FileExt::write_all_at(file, bytes, offset)
+}
+
+/// Takes the exclusive lock on an open file without waiting; false if another process (or another handle) has it.
+/// Held until the file is closed, also by a kill. In a simulation it is always free.
+#[cfg(feature = "server")]
+pub fn lock_exclusive(file: &File) -> io::Result<bool> {
+    #[cfg(not(sim))]
+    {
+        match rustix::fs::flock(file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(true),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+    #[cfg(sim)]
+    {
+        let _ = file;
+        Ok(true)
+    }
+}
+
+/// Bytes that an ordinary user can still write to the file system that holds `path`. A simulated disk is without end.
+#[cfg(feature = "server")]
+pub fn available_bytes(path: &Path) -> io::Result<u64> {
+    #[cfg(not(sim))]
+    {
+        let status = rustix::fs::statvfs(path)?;
+        Ok(status.f_bavail.saturating_mul(status.f_frsize))
+    }
+    #[cfg(sim)]
+    {
+        let _ = path;
+        Ok(u64::MAX)
+    }
+}
+
+#[cfg(all(test, feature = "server"))]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_private_directory_is_its_owners_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b");
+        create_private_dir_all(&path).unwrap();
+        assert_eq!(metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn a_lock_is_held_by_one_handle_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("LOCK");
+        let first = open_or_create(&path).unwrap();
+        let second = open_or_create(&path).unwrap();
+        assert!(lock_exclusive(&first).unwrap());
+        assert!(!lock_exclusive(&second).unwrap());
+        drop(first);
+        assert!(lock_exclusive(&second).unwrap());
+    }
+
+    #[test]
+    fn names_come_sorted() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["c", "a", "b"] {
+            open_or_create(&dir.path().join(name)).unwrap();
+        }
+        assert_eq!(list_dir(dir.path()).unwrap(), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn there_is_room_in_the_temporary_directory() {
+        assert!(available_bytes(tempfile::tempdir().unwrap().path()).unwrap() > 0);
+    }
+}
