@@ -1,6 +1,11 @@
 //! Bytes on disk and on the wire to types and back. Pure: no I/O, and no length field is ever trusted.
 
+pub mod evlog;
+pub mod incremental;
 pub mod key;
+pub mod ops;
+#[cfg(test)]
+mod testing;
 pub mod value;
 pub mod wire;
 
