@@ -13,6 +13,7 @@
 //! The client needs floor 0, [`env`] and [`pb`] only, so a worker links it without RocksDB or Raft
 //! (`default-features = false`).
 
+pub mod client;
 pub mod codec;
 pub mod domain;
 pub mod env;

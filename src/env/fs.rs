@@ -15,7 +15,8 @@ use std::fs as disk;
 use turmoil::fs::shim::std::fs as disk;
 
 pub use disk::{
-    File, Metadata, OpenOptions, hard_link, metadata, read, remove_dir_all, remove_file,
+    File, Metadata, OpenOptions, create_dir, hard_link, metadata, read, remove_dir_all,
+    remove_file, symlink_metadata,
 };
 
 /// Creates a directory and its missing parents; the directory itself is readable by its owner only (mode 0700).
