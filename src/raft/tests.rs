@@ -1,0 +1,1 @@
+//! Storage conformance and contract tests of the Raft floor.
