@@ -1,0 +1,429 @@
+//! The task behind an append stream: keeps a session open, sends what is queued, resends after a loss.
+
+use std::{future::pending, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::sync::{Semaphore, mpsc, watch};
+
+use super::{
+    AppendOptions, AppendPhase, AppendProgress, State,
+    session::{Session, message},
+    window::{OutOfWindow, Window},
+};
+use crate::{
+    client::{
+        Client, ClientError, Effect, Tried,
+        failure::{Failure, FailureKind},
+        retry::Backoff,
+    },
+    codec::wire,
+    domain::{Epoch, FencingToken, JournalKind, JournalRef, Offset, Rejected},
+    env::time::{self, Instant},
+    pb,
+};
+
+/// How long a node may leave sent bytes without any answer, before the session counts as lost. Doubled each time that
+/// nothing was gained, so that a slow cluster is not kept busy with re-opens.
+const STALL: Duration = Duration::from_secs(5);
+const STALL_MAX: Duration = Duration::from_secs(60);
+/// Re-opens after an offset that the cluster refused, without progress between them.
+const WRONG_OFFSETS_MAX: u32 = 3;
+
+/// What the driver is made of.
+#[derive(Debug)]
+pub(super) struct Driver {
+    pub(super) client: Client,
+    pub(super) journal: JournalRef,
+    pub(super) kind: JournalKind,
+    pub(super) epoch: Epoch,
+    pub(super) expected: Option<Offset>,
+    pub(super) options: AppendOptions,
+    /// Bounded by `permits`: each piece in it has paid.
+    pub(super) queue: mpsc::UnboundedReceiver<Bytes>,
+    pub(super) permits: Arc<Semaphore>,
+    pub(super) state: Arc<watch::Sender<State>>,
+}
+
+/// How a session ended.
+enum End {
+    /// Half-closed, and everything is durable.
+    Closed,
+    /// To be opened again.
+    Lost(String, Failure),
+    /// For good.
+    Failed(ClientError),
+}
+
+/// What outlives a session.
+struct Stream {
+    window: Window,
+    /// The token of the newest open that answered.
+    token: FencingToken,
+    /// Opens since that may have been carried out without an answer: each may have drawn a writer number.
+    unanswered: u64,
+    progressed: Instant,
+    stalls: u32,
+    wrong_offsets: u32,
+    closing: bool,
+}
+
+impl Driver {
+    /// Runs until the stream is closed or failed; what became of it is in the state.
+    pub(super) async fn run(mut self) {
+        let phase = match self.drive().await {
+            Ok(()) => AppendPhase::Closed,
+            Err(error) => AppendPhase::Failed(error),
+        };
+        self.state.send_modify(|state| state.phase = phase);
+        self.permits.close();
+    }
+
+    async fn drive(&mut self) -> Result<(), ClientError> {
+        let mut stream = None;
+        loop {
+            let Some(opened) = self.connect(&mut stream).await? else {
+                return Ok(());
+            };
+            let Some(stream) = &mut stream else {
+                continue;
+            };
+            self.begin(stream, &opened)?;
+            match self.exchange(stream, opened).await {
+                End::Closed => return Ok(()),
+                End::Failed(error) => return Err(error),
+                End::Lost(address, failure) => {
+                    self.client.note_failure(&address, &failure);
+                    tracing::debug!(journal = %self.journal, %address, reason = %failure.reason, "append stream lost; opening it again");
+                    if stream.window.is_empty() {
+                        stream.progressed = Instant::now();
+                        continue;
+                    }
+                    let effect = self.effect(Some(stream));
+                    let mut tried = Tried::default();
+                    tried.record(&address, &failure.reason);
+                    let patience = self.options.give_up_after;
+                    self.check_patience(patience, stream.progressed, &failure, &mut tried, effect)
+                        .await?;
+                }
+            }
+        }
+    }
+
+    /// Opens a session at the leader if it can be found, else at any node; until it succeeds, is refused, or takes too
+    /// long. `None` when the stream is closed meanwhile and nothing is left to send.
+    async fn connect(
+        &mut self,
+        stream: &mut Option<Stream>,
+    ) -> Result<Option<Session>, ClientError> {
+        let began = Instant::now();
+        let mut tried = Tried::default();
+        let mut backoff = Backoff::of_streams();
+        let mut queue = Vec::new();
+        let mut unanswered = 0;
+        let mut redirects = 1;
+        loop {
+            if stream.as_ref().is_some_and(|stream| self.is_done(stream)) {
+                return Ok(None);
+            }
+            if queue.is_empty() {
+                queue = self.client.candidates(&self.client.plan("", true)).await;
+                queue.reverse();
+            }
+            let address = queue.pop().unwrap_or_default();
+            let limit = self.client.options().attempt_timeout;
+            let opened = Session::open(&self.client, &address, self.open_message(stream), limit);
+            let failure = match opened.await {
+                Ok(session) => {
+                    self.client.directory().succeeded(&address);
+                    self.admit(stream, &session, unanswered)?;
+                    unanswered = 0;
+                    match &session.leader {
+                        Some(leader) if redirects > 0 => {
+                            redirects -= 1;
+                            self.client.directory().hint_leader(leader);
+                            queue.push(address);
+                            queue.push(leader.clone());
+                            continue;
+                        }
+                        _ => return Ok(Some(session)),
+                    }
+                }
+                Err(failure) => failure,
+            };
+            unanswered += u64::from(failure.effect == Effect::Unknown);
+            self.client.note_failure(&address, &failure);
+            tried.record(&address, &failure.reason);
+            let since = stream.as_ref().map_or(began, |stream| stream.progressed);
+            let effect = self.effect(stream.as_ref());
+            let patience = match stream {
+                Some(_) => self.options.give_up_after,
+                None => Some(self.client.options().timeout),
+            };
+            if !failure.may_retry(true) {
+                return Err(failure.into_error(self.what(), tried, began.elapsed(), effect));
+            }
+            self.report_reconnecting(&failure);
+            self.check_patience(patience, since, &failure, &mut tried, effect)
+                .await?;
+            if failure.kind != FailureKind::Connect || queue.is_empty() {
+                time::sleep(backoff.pause()).await;
+            }
+        }
+    }
+
+    fn open_message(&self, stream: &Option<Stream>) -> pb::OpenAppend {
+        // The tail that was expected at first is not the one of a re-open, whose tail is checked against the window.
+        let expected = self.expected.filter(|_| stream.is_none());
+        pb::OpenAppend {
+            journal: Some(wire::journal_to_pb(&self.journal)),
+            kind: wire::kind_to_pb(self.kind).into(),
+            epoch: self.epoch.0,
+            expected_offset: expected.map(|offset| offset.0),
+        }
+    }
+
+    /// Takes in the token of a session that opened. Each open draws the next writer number, so a number that this stream's
+    /// own opens cannot explain was drawn by someone else.
+    fn admit(
+        &self,
+        stream: &mut Option<Stream>,
+        session: &Session,
+        unanswered: u64,
+    ) -> Result<(), ClientError> {
+        let Some(stream) = stream else {
+            *stream = Some(Stream {
+                window: Window::new(session.tail),
+                token: session.token,
+                unanswered: 0,
+                progressed: Instant::now(),
+                stalls: 0,
+                wrong_offsets: 0,
+                closing: false,
+            });
+            return Ok(());
+        };
+        stream.unanswered += unanswered;
+        let drawn = session.token.writer.0.saturating_sub(stream.token.writer.0);
+        if session.token.epoch != self.epoch || drawn > stream.unanswered + 1 {
+            return Err(ClientError::Superseded {
+                journal: self.journal.clone(),
+                held: stream.token,
+                newest: session.token,
+            });
+        }
+        stream.token = session.token;
+        stream.unanswered = stream.unanswered.saturating_sub(drawn.saturating_sub(1));
+        Ok(())
+    }
+
+    /// Aligns the window with the tail that the session begins at.
+    fn begin(&self, stream: &mut Stream, session: &Session) -> Result<(), ClientError> {
+        let before = stream.window.durable();
+        let freed = stream
+            .window
+            .reopen(session.tail)
+            .map_err(|out| self.mismatch(session.tail, out))?;
+        self.permits.add_permits(freed);
+        if session.tail > before {
+            stream.progressed = Instant::now();
+        }
+        self.state.send_modify(|state| {
+            state.progress.durable = session.tail;
+            state.progress.written = state.progress.written.max(session.tail);
+            state.phase = AppendPhase::Streaming {
+                address: session.address.clone(),
+            };
+        });
+        Ok(())
+    }
+
+    /// Sends what is queued and hears what became of it, until the session ends.
+    async fn exchange(&mut self, stream: &mut Stream, mut session: Session) -> End {
+        let mut heard = Instant::now();
+        let stall = (STALL * 2u32.saturating_pow(stream.stalls.min(6))).min(STALL_MAX);
+        loop {
+            if stream.closing && !stream.window.has_unsent() {
+                session.sender = None; // half-close: the node commits what it has and ends the stream
+            }
+            let waits = !stream.window.is_empty() || stream.closing;
+            let sender = session.sender.clone();
+            let ready = async {
+                match &sender {
+                    Some(sender) if stream.window.has_unsent() => sender.reserve().await.ok(),
+                    _ => pending().await,
+                }
+            };
+            // In this order always, so that a simulation repeats itself.
+            tokio::select! {
+                biased;
+                answer = session.answer() => {
+                    heard = Instant::now();
+                    match answer {
+                        Ok(Some(progress)) => if let Err(error) = self.progress(stream, progress) {
+                            return End::Failed(error);
+                        },
+                        Ok(None) if stream.closing && stream.window.is_empty() => return End::Closed,
+                        Ok(None) => return End::Lost(session.address, Failure::lost("the node ended the stream")),
+                        Err(failure) => return self.ended(stream, session.address, failure),
+                    }
+                }
+                permit = ready => match (permit, stream.window.send()) {
+                    (Some(permit), Some(piece)) => {
+                        if stream.window.durable() == piece.at {
+                            // The first bytes after a pause: their patience begins now.
+                            heard = Instant::now();
+                        }
+                        permit.send(message(piece));
+                    }
+                    // The connection takes no more; its answer will say why.
+                    _ => session.sender = None,
+                },
+                queued = self.queue.recv(), if !stream.closing => match queued {
+                    Some(data) => {
+                        if stream.window.is_empty() {
+                            stream.progressed = Instant::now();
+                            heard = stream.progressed;
+                        }
+                        stream.window.push(data);
+                    }
+                    None => stream.closing = true,
+                },
+                () = time::sleep_until(heard + stall), if waits => {
+                    stream.stalls += 1;
+                    return End::Lost(session.address, Failure::timeout(stall));
+                }
+            }
+        }
+    }
+
+    /// Takes in an answer of the node.
+    fn progress(
+        &self,
+        stream: &mut Stream,
+        progress: pb::AppendProgress,
+    ) -> Result<(), ClientError> {
+        let durable = Offset(progress.durable);
+        let before = stream.window.durable();
+        let freed = stream
+            .window
+            .acknowledge(durable)
+            .map_err(|out| self.mismatch(durable, out))?;
+        if durable > before {
+            stream.progressed = Instant::now();
+            stream.stalls = 0;
+            stream.wrong_offsets = 0;
+        }
+        self.permits.add_permits(freed);
+        self.state.send_modify(|state| {
+            let known = &mut state.progress;
+            *known = AppendProgress {
+                written: known.written.max(Offset(progress.written)).max(durable),
+                durable: known.durable.max(durable),
+                log_index: known.log_index.max(progress.log_index),
+            };
+        });
+        Ok(())
+    }
+
+    /// How a session ended that the node ended with a status.
+    fn ended(&self, stream: &mut Stream, address: String, failure: Failure) -> End {
+        let FailureKind::Rejected(rejected) = &failure.kind else {
+            return if failure.may_retry(true) {
+                End::Lost(address, failure)
+            } else {
+                End::Failed(failure.into_error_at(&self.what(), &address, Duration::ZERO))
+            };
+        };
+        match **rejected {
+            // An open of this stream that went unanswered was carried out late.
+            Rejected::WriterFenced { newest, .. }
+                if newest.epoch == self.epoch
+                    && newest.writer.0
+                        <= stream.token.writer.0.saturating_add(stream.unanswered) =>
+            {
+                End::Lost(address, failure)
+            }
+            Rejected::WriterFenced { newest, .. } if newest.epoch == self.epoch => {
+                End::Failed(ClientError::Superseded {
+                    journal: self.journal.clone(),
+                    held: stream.token,
+                    newest,
+                })
+            }
+            // Bytes were lost on their way to the leader: the tail of a re-open says which, and is checked.
+            Rejected::WrongOffset { .. } if stream.wrong_offsets < WRONG_OFFSETS_MAX => {
+                stream.wrong_offsets += 1;
+                End::Lost(address, failure)
+            }
+            _ => {
+                let effect = self.effect(Some(stream));
+                let rejected = rejected.clone();
+                End::Failed(ClientError::Rejected { rejected, effect })
+            }
+        }
+    }
+
+    /// An error when the stream has gone without progress for too long.
+    async fn check_patience(
+        &self,
+        patience: Option<Duration>,
+        since: Instant,
+        failure: &Failure,
+        tried: &mut Tried,
+        effect: Effect,
+    ) -> Result<(), ClientError> {
+        if patience.is_none_or(|patience| since.elapsed() < patience) {
+            return Ok(());
+        }
+        if let Some(reason) = self.client.why_no_quorum(tried).await {
+            return Err(ClientError::NoQuorum {
+                what: self.what(),
+                reason,
+                tried: tried.clone(),
+                effect,
+            });
+        }
+        let failure = failure.clone();
+        Err(failure.into_error(self.what(), tried.clone(), since.elapsed(), effect))
+    }
+
+    fn report_reconnecting(&self, failure: &Failure) {
+        self.state.send_modify(|state| {
+            let attempts = match &state.phase {
+                AppendPhase::Reconnecting { attempts, .. } => *attempts,
+                _ => 0,
+            };
+            state.phase = AppendPhase::Reconnecting {
+                attempts: attempts + 1,
+                reason: failure.reason.clone(),
+            };
+        });
+    }
+
+    /// Whether the stream is being closed, and everything that was appended is durable.
+    fn is_done(&self, stream: &Stream) -> bool {
+        let closing = stream.closing || self.queue.is_closed();
+        closing && self.queue.is_empty() && stream.window.is_empty()
+    }
+
+    /// Whether bytes are on their way whose fate is not known.
+    fn effect(&self, stream: Option<&Stream>) -> Effect {
+        match stream {
+            Some(stream) if stream.window.sent() > stream.window.durable() => Effect::Unknown,
+            _ => Effect::None,
+        }
+    }
+
+    fn mismatch(&self, tail: Offset, out: OutOfWindow) -> ClientError {
+        ClientError::TailMismatch {
+            journal: self.journal.clone(),
+            tail,
+            durable: out.durable,
+            sent: out.sent,
+        }
+    }
+
+    fn what(&self) -> String {
+        format!("append to journal {}", self.journal)
+    }
+}
