@@ -106,8 +106,8 @@ pub(super) async fn init(shared: &Arc<Shared>, addresses: &[String]) -> Result<(
     let running = shared.running()?;
     running.router.group().form(members.clone()).await?;
     let mut leader = running.router.group().watch_leader();
-    let elected = time::timeout(STEP_WITHIN, leader.wait_for(Option::is_some)).await;
-    if !matches!(elected, Ok(Ok(_))) {
+    let elected = time::timeout(STEP_WITHIN, leader.wait_for(Option::is_some)).await.is_ok_and(|led| led.is_ok());
+    if !elected {
         let missing = shared.links.who_is_missing(running.router.group()).await;
         return Err(NodeError::NoQuorum { after: STEP_WITHIN, missing });
     }

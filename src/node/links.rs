@@ -24,7 +24,7 @@ const PROBE_WITHIN: Duration = Duration::from_millis(500);
 
 /// One channel per address. Cheap to clone; bounded by the number of members, for addresses come from the membership.
 #[derive(Debug, Clone, Default)]
-pub struct Links {
+pub(super) struct Links {
     channels: Arc<Mutex<HashMap<String, Channel>>>,
 }
 

@@ -17,7 +17,7 @@ use prometheus_client::{
 
 /// The node's metrics. Cheap to clone.
 #[derive(Clone)]
-pub struct Metrics {
+pub(super) struct Metrics {
     inner: Arc<Inner>,
 }
 
@@ -49,27 +49,27 @@ impl fmt::Debug for Metrics {
 
 /// What is read off the node when its metrics are asked for.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Observed {
+pub(super) struct Observed {
     /// Raft's term.
-    pub term: u64,
+    pub(super) term: u64,
     /// The leader's number, 0 when none is known.
-    pub leader: u64,
+    pub(super) leader: u64,
     /// This node leads.
-    pub is_leader: bool,
+    pub(super) is_leader: bool,
     /// Last log index.
-    pub last_log_index: u64,
+    pub(super) last_log_index: u64,
     /// Applied index.
-    pub applied_index: u64,
+    pub(super) applied_index: u64,
     /// Index of the newest snapshot.
-    pub snapshot_index: u64,
+    pub(super) snapshot_index: u64,
     /// Index up to which the log is purged.
-    pub purged_index: u64,
+    pub(super) purged_index: u64,
     /// Bytes of the log on disk.
-    pub log_bytes: u64,
+    pub(super) log_bytes: u64,
     /// Bytes of the state on disk, about.
-    pub state_bytes: u64,
+    pub(super) state_bytes: u64,
     /// The first I/O failure closed the node for writes.
-    pub write_gate_closed: bool,
+    pub(super) write_gate_closed: bool,
 }
 
 impl Default for Metrics {
@@ -121,30 +121,30 @@ fn register(i: &mut Inner) {
 
 impl Metrics {
     /// A batch of so many appends left for the leader.
-    pub fn batch(&self, appends: usize) {
+    pub(super) fn batch(&self, appends: usize) {
         self.inner.batches.inc();
         self.inner.appends.inc_by(appends as u64);
     }
 
     /// An append stream was opened (`1`) or ended (`-1`).
-    pub fn streams(&self, change: i64) {
+    pub(super) fn streams(&self, change: i64) {
         self.inner.streams.inc_by(change);
     }
 
     /// The log was synced.
-    pub fn log_sync(&self, took: Duration, bytes: usize) {
+    pub(super) fn log_sync(&self, took: Duration, bytes: usize) {
         self.inner.log_syncs.observe(took.as_secs_f64());
         self.inner.log_synced_bytes.inc_by(bytes as u64);
     }
 
     /// A damaged record was met and not served.
-    pub fn damaged(&self) {
+    pub(super) fn damaged(&self) {
         self.inner.damaged_records.inc();
     }
 
     /// The metrics as text, with what was observed just now.
     #[must_use]
-    pub fn text(&self, observed: Observed) -> String {
+    pub(super) fn text(&self, observed: Observed) -> String {
         let i = &*self.inner;
         let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         i.term.set(signed(observed.term));

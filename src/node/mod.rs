@@ -22,7 +22,7 @@ pub use config::NodeConfig;
 use shared::{Phase, Running, Shared};
 
 use crate::{
-    env::{task, time},
+    env::time,
     raft::{Role, StartError},
     storage::StorageError,
 };
@@ -125,8 +125,9 @@ impl Node {
         self.servers.stop().await;
         if let Ok(running) = running {
             running.router.group().stop().await;
-            let wal = running.router.group().wal().clone();
-            task::blocking(move || wal.close()).await;
+            if let Err(error) = running.router.group().wal().close().await {
+                tracing::warn!(%error, "the log was not closed cleanly; it is recovered at the next start");
+            }
         }
         tracing::info!("stopped");
     }

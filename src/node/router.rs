@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_millis(25);
 
 /// The way to the leader. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Router {
+pub(super) struct Router {
     group: Group,
     links: Links,
 }
@@ -39,13 +39,13 @@ enum Try<T> {
 impl Router {
     /// From this node.
     #[must_use]
-    pub fn new(group: Group, links: Links) -> Self {
+    pub(super) fn new(group: Group, links: Links) -> Self {
         Self { group, links }
     }
 
     /// The group of this node.
     #[must_use]
-    pub fn group(&self) -> &Group {
+    pub(super) fn group(&self) -> &Group {
         &self.group
     }
 
@@ -57,13 +57,13 @@ impl Router {
 
     /// This node's number.
     #[must_use]
-    pub fn me(&self) -> NodeId {
+    pub(super) fn me(&self) -> NodeId {
         self.group.peers().identity().node
     }
 
     /// The leader that this node knows of.
     #[must_use]
-    pub fn leader(&self) -> Option<NodeId> {
+    pub(super) fn leader(&self) -> Option<NodeId> {
         self.group.status().leader
     }
 
@@ -71,7 +71,7 @@ impl Router {
     ///
     /// # Errors
     /// The rejection; `NoLeader` when it was never proposed; `NoQuorum` or `LeaderLost` when it may have been.
-    pub async fn propose(&self, command: Command, deadline: Instant) -> Result<Proposed, NodeError> {
+    pub(super) async fn propose(&self, command: Command, deadline: Instant) -> Result<Proposed, NodeError> {
         let wire = pb::Command::from(command.clone());
         let here = || {
             let command = command.clone();
@@ -100,7 +100,7 @@ impl Router {
     ///
     /// # Errors
     /// `NoLeader` or `NoQuorum`.
-    pub async fn read_index(&self, deadline: Instant) -> Result<u64, NodeError> {
+    pub(super) async fn read_index(&self, deadline: Instant) -> Result<u64, NodeError> {
         let here = || async move {
             match self.group.read_index().await {
                 Ok(index) => Try::Done(Ok(index)),
@@ -128,7 +128,7 @@ impl Router {
     ///
     /// # Errors
     /// As for [`propose`](Self::propose), and `Membership` when it is refused.
-    pub async fn change_members(
+    pub(super) async fn change_members(
         &self,
         change: pb::change_members_request::Change,
         deadline: Instant,

@@ -1,6 +1,6 @@
 //! What all services of a node share: who it is, what phase it is in, and how it gets from one to the next.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
@@ -72,7 +72,7 @@ pub(super) struct Shared {
     pub(super) gate: WriteGate,
     pub(super) stopping: watch::Sender<bool>,
     phase: watch::Sender<Phase>,
-    data_dir: DataDir,
+    data_dir: Mutex<DataDir>,
     stores: Mutex<Option<Stores>>,
     /// Drawn at start; it becomes the identity's when the node is adopted.
     fresh_incarnation: u64,
@@ -96,16 +96,20 @@ impl Shared {
             gate: WriteGate::default(),
             stopping: watch::channel(false).0,
             phase,
-            data_dir,
+            data_dir: Mutex::new(data_dir),
             stores: Mutex::new(None),
             fresh_incarnation: rng::u64(),
             adopting: tokio::sync::Mutex::new(()),
         }))
     }
 
+    fn data_dir(&self) -> MutexGuard<'_, DataDir> {
+        self.data_dir.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Who the data directory says that this node is.
     pub(super) fn identity(&self) -> Option<Identity> {
-        let stored = self.data_dir.identity()?;
+        let stored = self.data_dir().identity()?;
         Some(Identity {
             cluster: ClusterId(stored.cluster_id),
             node: NodeId(stored.node_id),
@@ -158,7 +162,7 @@ impl Shared {
         let stores = self.stores().await?;
         let options = GroupOptions {
             identity,
-            snapshots_dir: self.data_dir.snapshots_dir(),
+            snapshots_dir: self.data_dir().snapshots_dir(),
             heartbeat: self.config.heartbeat,
             election_timeout: self.config.election_timeout,
             snapshot_log_bytes: self.config.snapshot_log_bytes,
@@ -184,17 +188,20 @@ impl Shared {
         if let Some(stores) = self.stores.lock().unwrap_or_else(PoisonError::into_inner).clone() {
             return Ok(stores);
         }
-        let (log_dir, state_dir) = (self.data_dir.wal_dir(), self.data_dir.state_dir());
+        let (log_dir, state_dir) = {
+            let data_dir = self.data_dir();
+            (data_dir.wal_dir(), data_dir.state_dir())
+        };
         let (gate, metrics, config) = (self.gate.clone(), self.metrics.clone(), self.config.clone());
         let opened = task::blocking(move || {
             let options = WalOptions {
-                segment_bytes: config.segment_bytes,
+                segment_bytes: usize::try_from(config.segment_bytes).unwrap_or(usize::MAX),
                 on_sync: Some(Arc::new(move |took, bytes| metrics.log_sync(took, bytes))),
                 ..WalOptions::default()
             };
             let (wal, recovered) = Wal::open(&log_dir, options, gate.clone())?;
             tracing::info!(?recovered, "opened the log");
-            let state = storage::state::open(&state_dir, config.state_memory_bytes)?;
+            let state = storage::state::open(&state_dir, usize::try_from(config.state_memory_bytes).unwrap_or(usize::MAX))?;
             Ok::<_, Fault>(Stores { wal, state })
         });
         let stores = opened.await?;
@@ -230,7 +237,7 @@ impl Shared {
             node_id: node.0,
             incarnation: self.incarnation(),
         };
-        self.data_dir.set_identity(identity)?;
+        self.data_dir().set_identity(identity)?;
         self.recover().await.map_err(fault)?;
         Ok(self.as_member(node))
     }

@@ -5,10 +5,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use openraft::async_runtime::WatchReceiver;
+use openraft::{async_runtime::WatchReceiver, metrics::RaftMetrics};
 use tokio::sync::Notify;
 
-use super::RaftHandle;
+use super::{RaftHandle, types::TypeConfig};
 use crate::{
     env::{task, time},
     storage::wal::Wal,
@@ -40,10 +40,9 @@ async fn run(raft: &RaftHandle, wal: &Wal, snapshot_log_bytes: u64) {
         if raft.trigger().snapshot().await.is_err() {
             return;
         }
-        let built = raft.wait(None).metrics(
-            |metrics| metrics.snapshot.is_some_and(|id| id.index > before),
-            "a newer snapshot",
-        );
+        let wait = raft.wait(None);
+        let newer = |metrics: &RaftMetrics<TypeConfig>| metrics.snapshot.is_some_and(|id| id.index > before);
+        let built = wait.metrics(newer, "a newer snapshot");
         // One that is not built in time is tried again; while nothing new is applied there is nothing newer to build.
         if time::timeout(Duration::from_mins(5), built).await.is_err() {
             continue;

@@ -343,6 +343,7 @@ fn write_error(error: ClientWriteError<TypeConfig>) -> ProposeError {
         ClientWriteError::ForwardToLeader(forward) => ProposeError::NotLeader { leader: forward.leader_id.map(NodeId) },
         ClientWriteError::LogEntryDiscarded(_) => ProposeError::Lost,
         ClientWriteError::ChangeMembershipError(error) => ProposeError::Membership(error.to_string()),
+        ClientWriteError::PreconditionFailed(error) => ProposeError::Membership(error.to_string()),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use openraft::{ServerState, metrics::RaftMetrics};
+use openraft::{Instant, ServerState, metrics::RaftMetrics};
 
 use super::types::{TypeConfig, member};
 use crate::domain::{Member, NodeId};
@@ -75,6 +75,10 @@ impl GroupStatus {
     }
 }
 
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 pub(super) fn status_of(metrics: &RaftMetrics<TypeConfig>) -> GroupStatus {
     let stored = &metrics.membership_config;
     let voters: Vec<u64> = stored.voter_ids().collect();
@@ -89,8 +93,7 @@ pub(super) fn status_of(metrics: &RaftMetrics<TypeConfig>) -> GroupStatus {
         .iter()
         .flatten()
         .filter_map(|(node, at)| {
-            let elapsed = at.as_ref().map(|at| std::ops::Deref::deref(at).elapsed())?;
-            Some((*node, u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)))
+            Some((*node, millis(at.as_ref()?.elapsed())))
         })
         .collect();
     let progress = |(node, peer): (&u64, &super::types::Peer)| MemberProgress {
@@ -113,7 +116,7 @@ pub(super) fn status_of(metrics: &RaftMetrics<TypeConfig>) -> GroupStatus {
         applied_index: metrics.last_applied.map_or(0, |id| id.index),
         snapshot_index: metrics.snapshot.map_or(0, |id| id.index),
         purged_index: metrics.purged.map_or(0, |id| id.index),
-        quorum_acknowledged_ms: metrics.millis_since_quorum_ack,
+        quorum_acknowledged_ms: metrics.last_quorum_acked.map(|at| millis(at.elapsed())),
         joint: stored.get_joint_config().len() > 1,
         members: stored.nodes().map(progress).collect(),
         failed: metrics.running_state.as_ref().err().map(ToString::to_string),

@@ -75,9 +75,7 @@ pub(in crate::node) async fn serve(
                 }
                 Err(_) => return, // the client is gone: what it sent may still be committed
             },
-            _ = stopping.wait_for(|stopping| *stopping) => {
-                Err(NodeError::LeaderLost { why: "this node is stopping".to_owned() })
-            }
+            () = stops(&mut stopping) => Err(NodeError::LeaderLost { why: "this node is stopping".to_owned() }),
             () = output.closed() => return,
         };
         if let Err(error) = step {
@@ -169,6 +167,11 @@ impl AppendStream {
         };
         pb::AppendResponse { response: Some(Response::Progress(progress)) }
     }
+}
+
+/// Resolves when the node stops.
+async fn stops(stopping: &mut watch::Receiver<bool>) {
+    let _ = stopping.wait_for(|stopping| *stopping).await;
 }
 
 /// A small append is copied out of the receive buffer, which it would keep alive whole.

@@ -64,7 +64,7 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
             applied_index: group.view().applied_index(),
             snapshot_index: status.snapshot_index,
             purged_index: status.purged_index,
-            log_bytes: group.wal().stats().disk_bytes,
+            log_bytes: group.wal().stats().bytes_on_disk,
             state_bytes: group.view().store().bytes(),
             ..observed
         };

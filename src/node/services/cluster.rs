@@ -78,7 +78,7 @@ fn describe(running: &Running, response: &mut pb::StatusResponse) {
     response.snapshot_index = status.snapshot_index;
     response.purged_index = status.purged_index;
     response.quorum_acknowledged_ms = status.quorum_acknowledged_ms;
-    response.log_bytes = group.wal().stats().disk_bytes;
+    response.log_bytes = group.wal().stats().bytes_on_disk;
     if let Some(failed) = &status.failed {
         response.problem.clone_from(failed);
     }
