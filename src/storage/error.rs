@@ -4,6 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::domain::{JournalId, Offset};
+
 /// A failure of a node's storage.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
@@ -31,6 +33,34 @@ pub enum StorageError {
         offset: u64,
         /// What was found, and what should be there.
         what: String,
+    },
+    /// The state store holds what it must not, or lacks what it must.
+    #[error(
+        "the state store {} is damaged: {what}; remove this node with `dos-cluster member remove` and \
+         `dos-cluster join` with an empty data directory",
+        path.display()
+    )]
+    StateDamaged {
+        /// The store's directory or file.
+        path: PathBuf,
+        /// What was found.
+        what: String,
+    },
+    /// Bytes of a journal are gone or changed on this node. They are never served.
+    #[error(
+        "journal {journal} is damaged at offset {at} in {}: {why}; read it from another node, then remove this one \
+         with `dos-cluster member remove` and `dos-cluster join` with an empty data directory",
+        path.display()
+    )]
+    JournalDamaged {
+        /// The store's directory or file.
+        path: PathBuf,
+        /// The journal.
+        journal: JournalId,
+        /// The first byte that cannot be given, or the start of the damaged chunk.
+        at: Offset,
+        /// What was found.
+        why: String,
     },
     /// An earlier write or sync failed; nothing is written any more.
     #[error(
@@ -183,7 +213,9 @@ impl From<StorageError> for io::Error {
     fn from(error: StorageError) -> Self {
         let kind = match &error {
             StorageError::Io { source, .. } => source.kind(),
-            StorageError::Damaged { .. } => io::ErrorKind::InvalidData,
+            StorageError::Damaged { .. }
+            | StorageError::StateDamaged { .. }
+            | StorageError::JournalDamaged { .. } => io::ErrorKind::InvalidData,
             _ => io::ErrorKind::Other,
         };
         Self::new(kind, error)
