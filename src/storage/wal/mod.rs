@@ -143,7 +143,7 @@ impl Default for WalOptions {
             segment_bytes: 64 << 20,
             batch_bytes_max: 8 << 20,
             cache_bytes_max: 64 << 20,
-            queue_len: 65_536,
+            queue_len: 16_384,
             on_sync: None,
             #[cfg(test)]
             syncs_before_failure: None,

@@ -334,8 +334,8 @@ fn two_images(dir: &Path, before: impl FnOnce(&Wal)) -> (Image, Image, Vec<LogEn
     (synced, after, entries)
 }
 
-/// Tears the last batch at every byte and fills the rest in some way; what was synced is always there.
-fn tear_everywhere(before: impl FnOnce(&Wal)) {
+/// Tears the last batch at every `step`th byte and fills the rest in some way; what was synced is always there.
+fn tear_everywhere(step: usize, before: impl FnOnce(&Wal)) {
     let dir = tempfile::tempdir().unwrap();
     let (mut synced, mut after, entries) = two_images(dir.path(), before);
     let path = newest(dir.path());
@@ -348,7 +348,7 @@ fn tear_everywhere(before: impl FnOnce(&Wal)) {
     let old = synced.file(&path).clone();
     let new = after.file(&path).clone();
     let mut cuts = 0;
-    for position in start..=end {
+    for position in (start..=end).step_by(step) {
         for fill in ["old", "zeros", "garbage", "end"] {
             let mut torn = new[..position].to_vec();
             match fill {
@@ -386,12 +386,14 @@ fn tear_everywhere(before: impl FnOnce(&Wal)) {
 
 #[test]
 fn a_tail_torn_at_any_byte_leaves_all_that_was_synced() {
-    tear_everywhere(|wal| append(wal, (98..100).map(|index| entry(1, index, 10)).collect()));
+    tear_everywhere(1, |wal| {
+        append(wal, (98..100).map(|index| entry(1, index, 10)).collect())
+    });
 }
 
 #[test]
 fn a_tail_torn_in_a_recycled_segment_leaves_all_that_was_synced() {
-    tear_everywhere(|wal| {
+    tear_everywhere(5, |wal| {
         append(wal, (0..90).map(|index| entry(1, index, 200)).collect());
         wal.purge(id(1, 89)).unwrap();
         append(wal, (90..92).map(|index| entry(1, index, 20)).collect());
@@ -570,6 +572,21 @@ fn a_segment_that_was_not_begun_is_dropped() {
     put(&segment_path(dir.path(), 1), b"torn");
     let (wal, _) = open(dir.path());
     append(&wal, vec![entry(1, 0, 10)]);
+}
+
+#[test]
+fn a_new_segment_whose_beginning_is_lost_is_damage_as_soon_as_it_was_synced() {
+    let dir = tempfile::tempdir().unwrap();
+    let (wal, _) = open(dir.path());
+    append(&wal, (0..20).map(|index| entry(1, index, 600)).collect());
+    wait(wal.save_vote(vote(1))).unwrap();
+    let path = newest(dir.path());
+    assert_ne!(path, segment_path(dir.path(), 1));
+    let mut image = Image::of(dir.path());
+    image.file(&path)[..FIRST_RECORD as usize].fill(0);
+    close(wal);
+    image.restore(dir.path());
+    assert_damaged(try_open(dir.path()), "no header");
 }
 
 #[test]

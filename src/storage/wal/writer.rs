@@ -366,7 +366,9 @@ impl Writer {
         Ok(())
     }
 
+    /// Notes durably how far the log is synced, which must be all of it: the chain covers all records.
     fn mark(&mut self) -> Result<(), StorageError> {
+        debug_assert_eq!(self.active.synced, self.active.written);
         let marker = Marker {
             sequence: self.active.segment.generation.sequence,
             offset: self.active.synced,
@@ -538,7 +540,11 @@ impl Writer {
         if purging {
             self.release()?;
         }
-        if self.synced_since_marker >= MARKER_EVERY_BYTES {
+        // The beginning of a new segment is marked soon: without it the whole segment is unreadable, and would pass for
+        // one that was never begun.
+        let is_new = self.marked.sequence != self.active.segment.generation.sequence;
+        let all_synced = self.active.synced == self.active.written;
+        if all_synced && (is_new || self.synced_since_marker >= MARKER_EVERY_BYTES) {
             self.mark()?;
         }
         Ok(())
