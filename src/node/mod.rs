@@ -16,6 +16,9 @@ mod services;
 mod shared;
 mod status;
 
+#[cfg(test)]
+mod tests;
+
 use std::{future::Future, sync::Arc, time::Duration};
 
 pub use config::NodeConfig;

@@ -21,14 +21,14 @@ const REPLICATION_BYTES_MAX: usize = 1024 * 1024;
 
 /// The Raft log of this node's group. Cheap to clone; all clones are one log.
 #[derive(Debug, Clone)]
-pub struct LogStore {
+pub(super) struct LogStore {
     wal: Wal,
 }
 
 impl LogStore {
     /// Over an opened write-ahead log.
     #[must_use]
-    pub fn new(wal: Wal) -> Self {
+    pub(super) fn new(wal: Wal) -> Self {
         Self { wal }
     }
 

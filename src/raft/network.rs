@@ -47,14 +47,14 @@ type Rpc<T> = Result<T, RPCError<TypeConfig>>;
 
 /// Makes the connections to the other members.
 #[derive(Debug, Clone)]
-pub struct Network {
+pub(super) struct Network {
     peers: PeerBook,
 }
 
 impl Network {
     /// From this node to the members in the book.
     #[must_use]
-    pub fn new(peers: PeerBook) -> Self {
+    pub(super) fn new(peers: PeerBook) -> Self {
         Self { peers }
     }
 }
@@ -69,7 +69,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 
 /// One kept connection to a member, for one purpose.
 #[derive(Debug)]
-pub struct Connection {
+pub(super) struct Connection {
     peers: PeerBook,
     target: NodeId,
     /// Where the member was when it was added; used until the state knows better.

@@ -507,7 +507,7 @@ fn a_read_stops_at_its_bound(open: &impl Fn(&Path) -> Opened) {
     assert_eq!(lengths(50, 1000, 51), [50, 100]);
     assert_eq!(lengths(0, 1000, 250), [100, 100, 100]);
     assert_eq!(lengths(110, 120, 250), [10]);
-    assert_eq!(lengths(500, 500, 250), []);
+    assert!(lengths(500, 500, 250).is_empty());
 }
 
 fn a_read_past_the_end_or_over_a_hole_is_damage(open: &impl Fn(&Path) -> Opened) {

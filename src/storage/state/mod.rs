@@ -23,6 +23,7 @@ mod rocks;
 
 use std::fmt::Debug;
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -115,4 +116,18 @@ pub trait StateStore: Debug + Send + Sync + 'static {
 
     /// Roughly how many bytes the store takes on disk, for metrics.
     fn bytes(&self) -> u64;
+}
+
+/// Opens the store of a node in `dir`, with about `memory_bytes` of memory: RocksDB, or, in a build without it, memory.
+///
+/// # Errors
+/// As for opening either.
+pub fn open(dir: &Path, memory_bytes: usize) -> Result<Arc<dyn StateStore>, StorageError> {
+    #[cfg(feature = "rocksdb")]
+    return Ok(Arc::new(RocksStore::open(dir, RocksOptions { memory_bytes })?));
+    #[cfg(not(feature = "rocksdb"))]
+    {
+        let _ = memory_bytes;
+        Ok(Arc::new(MemStore::open(dir)?))
+    }
 }
