@@ -6,7 +6,7 @@
 //! | `batch.rs` | [`StateBatch`]: what applied commands changed, as puts, deletes and cuts |
 //! | `read.rs` | bytes of the store to chunks and records, checked |
 //! | `mem.rs` | [`MemStore`]: in memory, with explicit flush points, for simulation and tests |
-//! | `rocks.rs` | `RocksStore`: RocksDB without its write-ahead log, for nodes |
+//! | `rocks/` | `RocksStore`: RocksDB without its write-ahead log, for nodes |
 //! | `contract.rs` | the tests that both pass |
 //!
 //! Writes are not durable by themselves. The Raft log is: after a crash the store is as it was at a flush, its applied
