@@ -37,16 +37,23 @@ impl LogStore {
         entries.into_iter().map(|entry| entry_from_wal(entry).map_err(io::Error::other)).collect()
     }
 
+    /// First index that is held.
+    fn first(&self) -> u64 {
+        self.wal.first_log_id().map_or(u64::MAX, |id| id.index)
+    }
+
+    /// A range as openraft gives it, cut at the end of the log.
     fn bounds<R: RangeBounds<u64>>(&self, range: &R) -> (u64, u64) {
         let from = match range.start_bound() {
             Bound::Included(from) => *from,
             Bound::Excluded(before) => before + 1,
-            Bound::Unbounded => self.wal.last_purged().map_or(0, |id| id.index + 1),
+            Bound::Unbounded => 0,
         };
+        let end = self.wal.last_log_id().map_or(0, |id| id.index + 1);
         let to = match range.end_bound() {
-            Bound::Included(last) => last + 1,
-            Bound::Excluded(to) => *to,
-            Bound::Unbounded => self.wal.last_log_id().map_or(0, |id| id.index + 1),
+            Bound::Included(last) => end.min(last + 1),
+            Bound::Excluded(to) => end.min(*to),
+            Bound::Unbounded => end,
         };
         (from, to)
     }
@@ -57,7 +64,9 @@ impl RaftLogReader<TypeConfig> for LogStore {
         &mut self,
         range: R,
     ) -> io::Result<Vec<Entry>> {
-        let (mut from, to) = self.bounds(&range);
+        let (from, to) = self.bounds(&range);
+        // A look-up: what is purged is not there. openraft counts what it gets where all of it must be.
+        let mut from = from.max(self.first());
         let mut entries = Vec::new();
         while from < to {
             let part = self.read(from, to, REPLICATION_BYTES_MAX)?;
@@ -77,7 +86,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
     {
         let (mut from, to) = self.bounds(&range);
         let store = self.clone();
-        // Part by part: a whole range could be any size.
+        // Part by part: a whole range could be any size. What is applied must have no hole, so a purged start is an error.
         Box::pin(async_stream::try_stream! {
             while from < to {
                 for entry in store.read(from, to, REPLICATION_BYTES_MAX)? {

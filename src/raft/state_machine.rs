@@ -202,9 +202,11 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         *self.state.write().unwrap_or_else(PoisonError::into_inner) = loaded;
         self.applied = applied;
         self.applied_index.send_replace(index_of(self.applied.log_id.as_ref()));
-        snapshot.replaced();
         // openraft asks for the current snapshot at any time from now on.
-        self.builder().build().await?;
+        let (_, current) = self.builder().build().await?;
+        if current.dir() != snapshot.dir() {
+            snapshot.replaced();
+        }
         Ok(())
     }
 
