@@ -2,7 +2,10 @@
 
 use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
 
-use crate::domain::{FencingToken, JournalRef, Offset, Rejected};
+use crate::{
+    codec::ops::OpError,
+    domain::{FencingToken, JournalName, JournalRef, Offset, Rejected},
+};
 
 /// Whether a failed call may have changed something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,6 +135,19 @@ pub enum ClientError {
         /// Whether the call may have happened.
         effect: Effect,
     },
+    /// A node tried, and says why it did not come to an end.
+    #[error("cannot {what}: {reason}{}", match .effect {
+        Effect::None => "",
+        Effect::Unknown => "; part of it may have been carried out: `dos-cluster status` shows what is",
+    })]
+    Failed {
+        /// Verb and object of the call.
+        what: String,
+        /// The node's own words.
+        reason: String,
+        /// Whether the call may have happened.
+        effect: Effect,
+    },
     /// The call itself is wrong; nothing was changed.
     #[error("cannot {what}: {why}")]
     BadRequest {
@@ -163,6 +179,16 @@ pub enum ClientError {
         what: String,
         /// Who was asked, and what was wrong.
         tried: Tried,
+    },
+    /// A journal's bytes verify, and are no records: its writer was faulty.
+    #[error(
+        "journal {journal} cannot be replayed: {source}; `dos-cluster journal dump` shows what can be read"
+    )]
+    MalformedJournal {
+        /// The journal.
+        journal: JournalName,
+        /// What is wrong, and where.
+        source: OpError,
     },
     /// The journal's end was cut off during a read: what was read before may be gone.
     #[error(
@@ -235,11 +261,13 @@ impl ClientError {
             | Self::NoQuorum { effect, .. }
             | Self::NotReady { effect, .. }
             | Self::Timeout { effect, .. }
+            | Self::Failed { effect, .. }
             | Self::BadAnswer { effect, .. } => *effect,
             Self::CannotConnect { .. }
             | Self::Overloaded { .. }
             | Self::BadRequest { .. }
             | Self::Verification { .. }
+            | Self::MalformedJournal { .. }
             | Self::JournalCut { .. }
             | Self::Closed { .. }
             | Self::LocalState { .. } => Effect::None,
@@ -258,9 +286,12 @@ impl ClientError {
             Self::NoQuorum { .. } | Self::NotReady { .. } | Self::Overloaded { .. } => {
                 ErrorKind::Unhealthy
             }
-            Self::Verification { .. } | Self::TailMismatch { .. } => ErrorKind::Verification,
+            Self::Verification { .. }
+            | Self::MalformedJournal { .. }
+            | Self::TailMismatch { .. } => ErrorKind::Verification,
             Self::Timeout { .. } => ErrorKind::Timeout,
             Self::BadRequest { .. }
+            | Self::Failed { .. }
             | Self::BadAnswer { .. }
             | Self::JournalCut { .. }
             | Self::Closed { .. }

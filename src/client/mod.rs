@@ -30,7 +30,14 @@ mod local_journal;
 mod mirror;
 mod read;
 pub mod replay;
+pub mod restore;
 mod retry;
+#[cfg(test)]
+#[cfg(feature = "server")]
+mod testing;
+#[cfg(test)]
+#[cfg(feature = "server")]
+mod tests;
 
 use std::{
     collections::BTreeMap,
