@@ -61,6 +61,11 @@ fn wait(ticket: Durable) -> Result<(), StorageError> {
         .block_on(ticket)
 }
 
+/// A directory in memory where there is one: these tests sync thousands of times, and no power is cut.
+fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap())
+}
+
 /// Appends and waits for the sync.
 fn append(wal: &Wal, entries: Vec<LogEntry>) {
     let (done, synced) = mpsc::channel();
@@ -172,7 +177,7 @@ fn assert_damaged(result: Result<(Wal, Recovered), StorageError>, context: &str)
 
 #[test]
 fn entries_votes_and_marks_survive_reopening() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let (wal, recovered) = open(dir.path());
     assert_eq!(
         (
@@ -296,7 +301,7 @@ impl Model {
 fn the_log_is_what_a_vec_would_be_through_rolls_recycling_and_reopening() {
     let recycled = Mutex::new(0);
     proptest!(ProptestConfig::with_cases(200), |(steps in proptest::collection::vec(step(), 1..80))| {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = scratch();
         let mut model = Model::default();
         let (mut wal, _) = open(dir.path());
         for step in &steps {
@@ -336,7 +341,7 @@ fn two_images(dir: &Path, before: impl FnOnce(&Wal)) -> (Image, Image, Vec<LogEn
 
 /// Tears the last batch at every `step`th byte and fills the rest in some way; what was synced is always there.
 fn tear_everywhere(step: usize, before: impl FnOnce(&Wal)) {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let (mut synced, mut after, entries) = two_images(dir.path(), before);
     let path = newest(dir.path());
     after.restore(dir.path());
@@ -408,7 +413,7 @@ fn a_tail_torn_in_a_recycled_segment_leaves_all_that_was_synced() {
 
 #[test]
 fn any_bit_changed_in_synced_records_is_damage() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let (wal, _) = open(dir.path());
     append(&wal, (0..60).map(|index| entry(1, index, 150)).collect());
     wait(wal.save_vote(vote(3))).unwrap();
@@ -448,7 +453,7 @@ fn any_bit_changed_in_synced_records_is_damage() {
 
 #[test]
 fn synced_bytes_that_are_cut_off_or_zeroed_are_damage() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let (wal, _) = open(dir.path());
     append(&wal, (0..8).map(|index| entry(1, index, 100)).collect());
     close(wal);
@@ -468,7 +473,7 @@ fn synced_bytes_that_are_cut_off_or_zeroed_are_damage() {
 
 #[test]
 fn a_later_batch_vouches_for_the_one_before_even_if_the_marker_is_old() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let (mut synced, mut after, _) =
         two_images(dir.path(), |wal| append(wal, vec![entry(1, 99, 10)]));
     let path = newest(dir.path());
@@ -488,7 +493,7 @@ fn a_later_batch_vouches_for_the_one_before_even_if_the_marker_is_old() {
 
 #[test]
 fn whole_records_behind_a_torn_one_never_come_back() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let (mut synced, mut after, _) =
         two_images(dir.path(), |wal| append(wal, vec![entry(1, 99, 10)]));
     let path = newest(dir.path());
@@ -511,7 +516,7 @@ fn whole_records_behind_a_torn_one_never_come_back() {
 
 #[test]
 fn a_missing_segment_is_damage_unless_all_its_entries_are_purged() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let (wal, _) = open(dir.path());
     append(&wal, (0..100).map(|index| entry(1, index, 200)).collect());
     close(wal);
@@ -547,7 +552,7 @@ fn a_missing_segment_is_damage_unless_all_its_entries_are_purged() {
 
 #[test]
 fn a_missing_marker_is_damage() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     close(open(dir.path()).0);
     fs::remove_file(dir.path().join(marker::FILE_NAME)).unwrap();
     assert_damaged(try_open(dir.path()), "no marker");
@@ -555,7 +560,7 @@ fn a_missing_marker_is_damage() {
 
 #[test]
 fn a_segment_that_was_not_begun_is_dropped() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let (wal, _) = open(dir.path());
     append(&wal, vec![entry(1, 0, 10)]);
     close(wal);
@@ -567,7 +572,7 @@ fn a_segment_that_was_not_begun_is_dropped() {
         assert_eq!(list(dir.path()).unwrap().segments, [1]);
     }
     // So is the first one of a log whose beginning was cut off.
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     marker::MarkerFile::create(dir.path()).unwrap();
     put(&segment_path(dir.path(), 1), b"torn");
     let (wal, _) = open(dir.path());
@@ -576,7 +581,7 @@ fn a_segment_that_was_not_begun_is_dropped() {
 
 #[test]
 fn a_new_segment_whose_beginning_is_lost_is_damage_as_soon_as_it_was_synced() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let (wal, _) = open(dir.path());
     append(&wal, (0..20).map(|index| entry(1, index, 600)).collect());
     wait(wal.save_vote(vote(1))).unwrap();
@@ -591,7 +596,7 @@ fn a_new_segment_whose_beginning_is_lost_is_damage_as_soon_as_it_was_synced() {
 
 #[test]
 fn purged_segments_are_used_again_and_few_are_kept() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let (wal, _) = open(dir.path());
     let mut next = 0;
     for round in 0..6 {
@@ -615,7 +620,7 @@ fn purged_segments_are_used_again_and_few_are_kept() {
 
 #[test]
 fn a_segment_is_not_reused_while_a_reader_has_it() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let (wal, _) = open(dir.path());
     append(&wal, (0..40).map(|index| entry(1, index, 500)).collect());
     let plan = wal.shared.lock().plan(0..3, 10_000).unwrap();
@@ -639,7 +644,7 @@ fn a_segment_is_not_reused_while_a_reader_has_it() {
 
 #[test]
 fn a_failed_sync_closes_the_gate_and_everybody_is_told() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let gate = WriteGate::new();
     let left = Arc::new(AtomicI64::new(i64::MAX));
     let options = WalOptions {
@@ -682,7 +687,7 @@ fn a_failed_sync_closes_the_gate_and_everybody_is_told() {
 
 #[test]
 fn a_vote_is_durable_only_after_the_entries_before_it() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let (wal, _) = open(dir.path());
     let order = Arc::new(Mutex::new(Vec::new()));
     let mut tickets = Vec::new();
@@ -709,7 +714,7 @@ fn a_vote_is_durable_only_after_the_entries_before_it() {
 
 #[test]
 fn a_saved_committed_mark_is_no_further_than_the_log() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let (wal, _) = open(dir.path());
     append(&wal, (0..4).map(|index| entry(1, index, 10)).collect());
     wal.save_committed(Some(id(1, 9))).unwrap();
@@ -723,7 +728,7 @@ fn a_saved_committed_mark_is_no_further_than_the_log() {
 
 #[test]
 fn a_read_is_bounded_and_never_has_a_hole() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     for cache_bytes_max in [0, 1 << 20] {
         let options = WalOptions {
             cache_bytes_max,
@@ -752,7 +757,7 @@ fn a_read_is_bounded_and_never_has_a_hole() {
 
 #[test]
 fn a_damaged_record_is_named_and_never_served() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let (wal, _) = Wal::open(
         dir.path(),
         WalOptions {
@@ -780,7 +785,7 @@ fn a_damaged_record_is_named_and_never_served() {
 
 #[test]
 fn what_cannot_be_appended_is_refused_without_effect() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let (wal, _) = open(dir.path());
     append(&wal, vec![entry(1, 7, 10)]);
     let refused = |entries| {
@@ -814,7 +819,7 @@ fn what_cannot_be_appended_is_refused_without_effect() {
 
 #[test]
 fn syncs_are_watched() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let seen = Arc::new(Mutex::new(0));
     let on_sync: OnSync = {
         let seen = seen.clone();
@@ -836,7 +841,7 @@ fn syncs_are_watched() {
 
 #[test]
 fn options_out_of_bounds_are_refused() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let options = WalOptions {
         segment_bytes: 1 << 30,
         ..WalOptions::default()
