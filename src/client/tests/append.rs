@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::super::{
-    AppendOptions, AppendStream, Client, ClientError, Effect, ErrorKind,
+    AppendOptions, AppendPhase, AppendStream, Client, ClientError, Effect, ErrorKind,
     testing::{FakeCluster, RAW, open_worker, worker},
 };
 use super::{foreign_takeover, pattern};
@@ -78,28 +78,33 @@ async fn lost_nodes_and_lost_answers_neither_lose_nor_double_bytes() {
     let mut stream = open(&client, epoch, &journal).await;
     let sent = pattern(600_000);
     for (round, part) in sent.chunks(20_000).enumerate() {
-        let node = round % 3;
-        match round % 5 {
-            1 => cluster.fault(node, |faults| faults.break_appends_after = Some(2)),
-            2 => cluster.fault(node, |faults| faults.break_appends_after = None),
-            3 => {
-                cluster.lead((node + 1) % 3);
-                cluster.fault((node + 1) % 3, |faults| faults.lost_answers = 1);
-                cluster.kill(node);
-                cluster.restart(node).await;
-            }
-            _ => {}
+        // The node that serves now; or none, while the stream is looking for one.
+        let serving = (0..3).find(|node| match stream.watch().phase() {
+            AppendPhase::Streaming { address } => address == cluster.address(*node),
+            _ => false,
+        });
+        let (serving, other) = (serving.unwrap_or(0), (serving.unwrap_or(0) + 1) % 3);
+        let before = stream.end();
+        if round % 3 == 1 {
+            cluster.fault(serving, |faults| faults.break_appends_after = Some(3));
+            cluster.fault(other, |faults| faults.lost_answers = 1);
         }
         for piece in part.chunks(1_500) {
             stream.append(Bytes::copy_from_slice(piece)).await.unwrap();
         }
-    }
-    for node in 0..3 {
-        cluster.fault(node, |faults| faults.break_appends_after = None);
+        if round % 3 == 2 {
+            cluster.lead(other);
+            cluster.kill(serving); // with bytes on their way
+            cluster.restart(serving).await;
+        }
+        for node in 0..3 {
+            cluster.fault(node, |faults| faults.break_appends_after = None);
+        }
+        stream.wait_durable(before).await.unwrap();
     }
     stream.close().await.unwrap();
     let opens: u32 = (0..3).map(|node| cluster.append_opens(node)).sum();
-    assert!(opens > 6, "the faults fired: {opens} opens");
+    assert!(opens > 10, "the faults fired: {opens} opens");
     assert_eq!(cluster.journal(&journal).0, sent);
 }
 
