@@ -76,6 +76,12 @@ fn parse<M: Message + Default>(what: &'static str, raw: Bytes) -> Result<M, Code
     M::decode(open(what, raw)?).map_err(|e| CodecError::damaged(what, e))
 }
 
+const JOURNAL: &str = "journal record";
+const WORKER: &str = "worker record";
+const CHECKPOINT: &str = "checkpoint record";
+const MEMBER: &str = "member record";
+const COUNTERS: &str = "counters record";
+
 /// A journal's record.
 #[must_use]
 pub fn encode_journal(journal: &Journal) -> Vec<u8> {
@@ -98,15 +104,15 @@ pub fn encode_journal(journal: &Journal) -> Vec<u8> {
 /// # Errors
 /// When it is damaged.
 pub fn decode_journal(raw: Bytes) -> Result<Journal, CodecError> {
-    let stored: pb::StoredJournal = parse("journal record", raw)?;
+    let stored: pb::StoredJournal = parse(JOURNAL, raw)?;
     Ok(Journal {
         id: JournalId(stored.id),
         owner: WorkerId(stored.owner),
         name: stored
             .name
             .parse()
-            .map_err(|e| CodecError::damaged("journal record", e))?,
-        kind: kind_from_pb(stored.kind)?,
+            .map_err(|e| CodecError::damaged(JOURNAL, e))?,
+        kind: kind_from_pb(stored.kind).map_err(|e| CodecError::damaged(JOURNAL, e))?,
         token: FencingToken {
             epoch: Epoch(stored.epoch),
             writer: Writer(stored.writer),
@@ -135,8 +141,8 @@ pub fn encode_worker(worker: &Worker) -> Vec<u8> {
 /// # Errors
 /// When it is damaged.
 pub fn decode_worker(raw: Bytes) -> Result<Worker, CodecError> {
-    let stored: pb::StoredWorker = parse("worker record", raw)?;
-    let bad = |e| CodecError::damaged("worker record", e);
+    let stored: pb::StoredWorker = parse(WORKER, raw)?;
+    let bad = |e| CodecError::damaged(WORKER, e);
     Ok(Worker {
         id: WorkerId(stored.id),
         name: WorkerRef {
@@ -144,7 +150,8 @@ pub fn decode_worker(raw: Bytes) -> Result<Worker, CodecError> {
             worker: stored.worker.parse().map_err(bad)?,
         },
         epoch: Epoch(stored.epoch),
-        succession: succession_from_pb(stored.succession.unwrap_or_default()),
+        succession: succession_from_pb(stored.succession)
+            .map_err(|e| CodecError::damaged(WORKER, e))?,
         journals: BTreeMap::new(),
         checkpoints: BTreeMap::new(),
     })
@@ -168,14 +175,22 @@ pub fn encode_checkpoint(checkpoint: &Checkpoint) -> Vec<u8> {
 /// # Errors
 /// When it is damaged.
 pub fn decode_checkpoint(raw: Bytes) -> Result<Checkpoint, CodecError> {
-    let stored: pb::StoredCheckpoint = parse("checkpoint record", raw)?;
-    let id = checkpoint_id_from_pb(stored.id)?;
-    let offsets = stored
+    let stored: pb::StoredCheckpoint = parse(CHECKPOINT, raw)?;
+    let id = checkpoint_id_from_pb(stored.id).map_err(|e| CodecError::damaged(CHECKPOINT, e))?;
+    let (journals, ends) = (stored.journals.len(), stored.offsets.len());
+    let offsets: BTreeMap<_, _> = stored
         .journals
         .into_iter()
         .map(JournalId)
         .zip(stored.offsets.into_iter().map(Offset))
         .collect();
+    if journals != ends || offsets.len() != journals {
+        let why = format!(
+            "{journals} journals and {ends} offsets, {} different",
+            offsets.len()
+        );
+        return Err(CodecError::damaged(CHECKPOINT, why));
+    }
     Ok(Checkpoint {
         id,
         offsets,
@@ -195,7 +210,7 @@ pub fn encode_member(member: &Member) -> Vec<u8> {
 /// # Errors
 /// When it is damaged.
 pub fn decode_member(raw: Bytes) -> Result<Member, CodecError> {
-    parse::<pb::Member>("member record", raw).map(Member::from)
+    parse::<pb::Member>(MEMBER, raw).map(Member::from)
 }
 
 /// The counters' record.
@@ -215,7 +230,7 @@ pub fn encode_counters(counters: Counters) -> Vec<u8> {
 /// # Errors
 /// When it is damaged.
 pub fn decode_counters(raw: Bytes) -> Result<Counters, CodecError> {
-    let stored: pb::StoredCounters = parse("counters record", raw)?;
+    let stored: pb::StoredCounters = parse(COUNTERS, raw)?;
     Ok(Counters {
         next_worker: stored.next_worker,
         next_journal: stored.next_journal,

@@ -53,3 +53,18 @@ pub struct Checkpoint {
     /// The proposer's wall clock, in milliseconds since 1970: for people, never for decisions.
     pub at_unix_ms: u64,
 }
+
+impl Checkpoint {
+    /// Up to where it covers a journal.
+    #[must_use]
+    pub fn covered(&self, journal: JournalId) -> Offset {
+        self.offsets.get(&journal).copied().unwrap_or_default()
+    }
+
+    /// True when `other` covers every byte that this one covers.
+    #[must_use]
+    pub fn is_within(&self, other: &Self) -> bool {
+        let mut offsets = self.offsets.iter();
+        offsets.all(|(journal, offset)| *offset <= other.covered(*journal))
+    }
+}

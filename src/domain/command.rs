@@ -93,7 +93,7 @@ pub struct CommitCheckpoint {
     pub worker: WorkerRef,
     /// Its epoch.
     pub epoch: Epoch,
-    /// Which checkpoint; newer than the last, or the last again with the same offsets (a retry).
+    /// Which checkpoint; newer than the last, or one that is kept again with the same offsets (a retry).
     pub id: CheckpointId,
     /// Up to where it covers each journal.
     pub offsets: BTreeMap<JournalName, Offset>,
@@ -119,7 +119,7 @@ pub struct Takeover {
     pub worker: WorkerRef,
     /// Take over only from this epoch.
     pub expected_epoch: Option<Epoch>,
-    /// Where to cut. Later checkpoints are dropped with the bytes they cover.
+    /// Where to cut. Later checkpoints are dropped, and earlier ones that cover more than is left.
     pub point: RestorePoint,
     /// Who takes over, in its own words; at most 255 bytes are kept.
     pub by: String,
@@ -127,7 +127,7 @@ pub struct Takeover {
     pub at_unix_ms: u64,
 }
 
-/// Cuts a journal's end off, at or behind the newest checkpoint: how a torn last record is dropped after a takeover.
+/// Cuts a journal's end off, never below what a checkpoint covers: how a torn last record is dropped after a takeover.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Truncate {
     /// The journal.

@@ -4,7 +4,7 @@ use super::{
     ids::{JournalId, JournalName, WorkerId},
     limits::APPEND_BYTES_MAX,
     offset::{Offset, OffsetRange},
-    rejected::Rejected,
+    rejected::{Rejected, what},
     token::{FencingToken, Writer},
 };
 
@@ -76,32 +76,33 @@ impl Journal {
 
     /// Decides an append of `bytes` at `at`, and moves the tail when it is new.
     ///
-    /// In this order: a token that is not the newest is fenced; bytes that end at or before the tail and begin where this
-    /// writer could have written them are a retry and answered as done; anything else must begin at the tail.
+    /// In this order: a token that is not the newest is fenced; an append without bytes, or with too many, is refused;
+    /// bytes that end at or before the tail and begin where this writer could have written them are a retry and answered
+    /// as done; anything else must begin at the tail.
     ///
     /// # Errors
-    /// `TooLarge`, `EmptyAppend`, `Fenced`, `WrongOffset`: nothing has changed.
+    /// `WriterFenced`, `EmptyAppend`, `TooLarge`, `WrongOffset`: nothing has changed.
     pub fn append(
         &mut self,
         token: FencingToken,
         at: Offset,
         bytes: usize,
     ) -> Result<AppendDecision, Rejected> {
-        if bytes == 0 {
-            return Err(Rejected::EmptyAppend { journal: self.id });
-        }
-        if bytes > APPEND_BYTES_MAX {
-            return Err(Rejected::TooLarge {
-                what: "append",
-                bytes: bytes as u64,
-                bytes_max: APPEND_BYTES_MAX as u64,
-            });
-        }
         if !token.may_write(self.token) {
             return Err(Rejected::WriterFenced {
                 journal: self.id,
                 held: token,
                 newest: self.token,
+            });
+        }
+        if bytes == 0 {
+            return Err(Rejected::EmptyAppend { journal: self.id });
+        }
+        if bytes > APPEND_BYTES_MAX {
+            return Err(Rejected::TooLarge {
+                what: what::APPEND,
+                bytes: bytes as u64,
+                bytes_max: APPEND_BYTES_MAX as u64,
             });
         }
         let wrong = Rejected::WrongOffset {

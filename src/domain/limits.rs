@@ -16,8 +16,10 @@ pub const MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const WORKERS_MAX: usize = 65_536;
 /// Most journals of one worker.
 pub const JOURNALS_PER_WORKER_MAX: usize = 1024;
-/// Most checkpoints kept of one worker; older ones than the recovery line are dropped first.
+/// Most checkpoints kept of one worker; beyond it the oldest is dropped, but never the recovery line.
 pub const CHECKPOINTS_PER_WORKER_MAX: usize = 1024;
+/// Most workers that one rejection names: it travels in the header of an answer.
+pub const LATE_WORKERS_NAMED_MAX: usize = 16;
 /// Most members of one cluster, learners included.
 pub const MEMBERS_MAX: usize = 31;
 
@@ -36,4 +38,8 @@ const _: () = assert!(
 const _: () = assert!(
     JOURNALS_PER_WORKER_MAX * (NAME_BYTES_MAX + 32) < COMMAND_BYTES_MAX,
     "a checkpoint of every journal fits one log entry"
+);
+const _: () = assert!(
+    CHECKPOINTS_PER_WORKER_MAX > 2,
+    "beside the newest checkpoint and the recovery line there is one to drop"
 );

@@ -18,11 +18,11 @@ pub struct LineHeld {
 
 /// The newest checkpoint id that all `workers` hold; `None` when they share none, or when there are no workers.
 ///
-/// Each worker's ids are sorted, so this walks the first worker's from the newest down: at most as many look-ups as
-/// checkpoints are kept, times the workers.
+/// Walks the ids of the worker that has fewest from the newest down: at most as many look-ups as it keeps checkpoints,
+/// times the workers.
 #[must_use]
 pub fn recovery_line<'a>(workers: impl Iterator<Item = &'a Worker> + Clone) -> Option<Line> {
-    let first = workers
+    let fewest = workers
         .clone()
         .min_by_key(|worker| worker.checkpoints.len())?;
     let shared = |id: &&CheckpointId| {
@@ -30,7 +30,7 @@ pub fn recovery_line<'a>(workers: impl Iterator<Item = &'a Worker> + Clone) -> O
             .clone()
             .all(|worker| worker.checkpoints.contains_key(*id))
     };
-    first
+    fewest
         .checkpoints
         .keys()
         .rev()

@@ -9,6 +9,20 @@ use super::{
     worker::Succession,
 };
 
+/// What `TooLarge` and `TooMany` can be about. They travel as text, so each must be in [`what::ALL`].
+pub mod what {
+    /// One append.
+    pub const APPEND: &str = "append";
+    /// The workers of the cluster.
+    pub const WORKERS: &str = "workers";
+    /// The journals of one worker.
+    pub const JOURNALS: &str = "journals of this worker";
+    /// What another version named and this one does not know.
+    pub const OTHER: &str = "items";
+    /// All of them.
+    pub const ALL: [&str; 4] = [APPEND, WORKERS, JOURNALS, OTHER];
+}
+
 /// Why a command was refused. Nothing has changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejected {
@@ -100,7 +114,7 @@ pub enum Rejected {
         "{what} of {bytes} bytes is too large: at most {bytes_max} are allowed; send it in parts"
     )]
     TooLarge {
-        /// What was too large.
+        /// What was too large: one of [`what`].
         what: &'static str,
         /// Its size.
         bytes: u64,
@@ -110,7 +124,7 @@ pub enum Rejected {
     /// One more would pass a bound.
     #[error("too many {what}: {count_max} are there already, which is the limit")]
     TooMany {
-        /// What there are too many of.
+        /// What there are too many of: one of [`what`].
         what: &'static str,
         /// The bound.
         count_max: u64,
@@ -156,7 +170,8 @@ pub enum Rejected {
     NoRecoveryLine {
         /// The job.
         job: JobName,
-        /// Workers without any checkpoint, or all of them when none is shared.
+        /// Workers without any checkpoint, or all of them when none is shared; the first
+        /// [`LATE_WORKERS_NAMED_MAX`](super::limits::LATE_WORKERS_NAMED_MAX).
         late: Vec<WorkerName>,
     },
     /// A truncation below what a checkpoint covers.

@@ -73,7 +73,8 @@ impl Session {
         };
         Ok(Self {
             address: address.to_owned(),
-            token: wire::token_from_pb(opened.token),
+            token: wire::token_from_pb(opened.token)
+                .map_err(|e| Failure::bad_answer(e.to_string()))?,
             tail: Offset(opened.tail),
             leader: Some(opened.leader_address)
                 .filter(|leader| !leader.is_empty() && leader != address),

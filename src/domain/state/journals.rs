@@ -1,0 +1,173 @@
+//! Journals: appended to, opened, fenced, cut.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Change, State};
+use crate::domain::{
+    Append, Appended, FencingToken, Journal, JournalId, JournalKind, JournalName, Offset,
+    OpenJournal, OpenedJournal, Outcome, Rejected, Truncate, WorkerId, Writer,
+    journal::AppendDecision, limits::JOURNALS_PER_WORKER_MAX, rejected::what,
+};
+
+impl State {
+    pub(super) fn append_all(
+        &mut self,
+        appends: &[Append],
+        changes: &mut Vec<Change>,
+    ) -> Vec<Result<Appended, Rejected>> {
+        let mut touched = BTreeSet::new();
+        let answers = appends
+            .iter()
+            .map(|append| self.append(append, &mut touched, changes))
+            .collect();
+        changes.extend(touched.into_iter().map(Change::Journal));
+        answers
+    }
+
+    fn append(
+        &mut self,
+        append: &Append,
+        touched: &mut BTreeSet<JournalId>,
+        changes: &mut Vec<Change>,
+    ) -> Result<Appended, Rejected> {
+        let id = append.journal;
+        let journal = self
+            .journals
+            .get_mut(&id)
+            .ok_or(Rejected::UnknownJournalId { journal: id })?;
+        // The epoch first: its refusal says who took over, when and where.
+        if let Some(owner) = self.workers.get(&journal.owner) {
+            owner.fence(append.token.epoch)?;
+        }
+        let range = match journal.append(append.token, append.at, append.data.len())? {
+            AppendDecision::Write(range) => {
+                touched.insert(id);
+                changes.push(Change::Chunk {
+                    journal: id,
+                    at: range.from,
+                    data: append.data.clone(),
+                });
+                range
+            }
+            AppendDecision::Duplicate(range) => range,
+        };
+        Ok(Appended {
+            range,
+            tail: journal.tail,
+        })
+    }
+
+    pub(super) fn open_journal(
+        &mut self,
+        open: &OpenJournal,
+        changes: &mut Vec<Change>,
+    ) -> Result<Outcome, Rejected> {
+        let worker = self.worker(&open.journal.owner)?;
+        worker.fence(open.epoch)?;
+        let known = worker.journals.get(&open.journal.journal);
+        let mut journal = match known {
+            Some(id) => self.journals[id].clone(),
+            None if worker.journals.len() >= JOURNALS_PER_WORKER_MAX => {
+                return Err(Rejected::TooMany {
+                    what: what::JOURNALS,
+                    count_max: JOURNALS_PER_WORKER_MAX as u64,
+                });
+            }
+            None => Journal {
+                id: JournalId(self.counters.next_journal),
+                owner: worker.id,
+                name: open.journal.journal.clone(),
+                kind: open.kind,
+                token: FencingToken {
+                    epoch: open.epoch,
+                    writer: Writer(0),
+                },
+                writer_from: Offset::ZERO,
+                tail: Offset::ZERO,
+                cuts: 0,
+            },
+        };
+        if journal.kind != open.kind {
+            return Err(Rejected::WrongKind {
+                journal: open.journal.clone(),
+                has: journal.kind,
+                wanted: open.kind,
+            });
+        }
+        let (id, tail) = (journal.id, journal.tail);
+        if let Some(at) = open.expected.filter(|at| *at != tail) {
+            return Err(Rejected::WrongOffset {
+                journal: id,
+                at,
+                tail,
+            });
+        }
+        // Nothing is refused any more: from here on the state changes.
+        if known.is_none() {
+            self.counters.next_journal += 1;
+        }
+        journal.open(journal.next_token(open.epoch));
+        let token = journal.token;
+        self.put_journal(journal);
+        changes.push(Change::Journal(id));
+        Ok(Outcome::JournalOpened(OpenedJournal {
+            journal: id,
+            token,
+            tail,
+        }))
+    }
+
+    /// Gives every journal of a worker a token under the worker's epoch, which fences all writers; answers their tails.
+    pub(super) fn fence_journals(
+        &mut self,
+        owner: WorkerId,
+        changes: &mut Vec<Change>,
+    ) -> BTreeMap<JournalName, (JournalId, JournalKind, Offset)> {
+        let worker = &self.workers[&owner];
+        let mut fenced = BTreeMap::new();
+        for (name, id) in &worker.journals {
+            if let Some(journal) = self.journals.get_mut(id) {
+                journal.open(journal.next_token(worker.epoch));
+                changes.push(Change::Journal(*id));
+                fenced.insert(name.clone(), (*id, journal.kind, journal.tail));
+            }
+        }
+        fenced
+    }
+
+    pub(super) fn truncate(
+        &mut self,
+        truncate: &Truncate,
+        changes: &mut Vec<Change>,
+    ) -> Result<Outcome, Rejected> {
+        let worker = self.worker(&truncate.journal.owner)?;
+        worker.fence(truncate.epoch)?;
+        let journal = self.journal(&truncate.journal)?;
+        let (id, at, tail) = (journal.id, truncate.at, journal.tail);
+        if at > tail {
+            return Err(Rejected::WrongOffset {
+                journal: id,
+                at,
+                tail,
+            });
+        }
+        // Every checkpoint, for a newer one may cover less than an older.
+        let mut newest_first = worker.checkpoints.values().rev();
+        if let Some(checkpoint) = newest_first.find(|checkpoint| checkpoint.covered(id) > at) {
+            return Err(Rejected::CutBelowCheckpoint {
+                journal: truncate.journal.clone(),
+                at,
+                id: checkpoint.id,
+                covered: checkpoint.covered(id),
+            });
+        }
+        if let Some(journal) = self.journals.get_mut(&id)
+            && journal.cut(at)
+        {
+            journal.open(journal.next_token(truncate.epoch));
+            changes.push(Change::Cut { journal: id, at });
+            changes.push(Change::Journal(id));
+        }
+        Ok(Outcome::Truncated { tail: at })
+    }
+}

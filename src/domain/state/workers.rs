@@ -1,0 +1,143 @@
+//! Workers: opened, and taken over.
+
+use std::collections::BTreeMap;
+
+use super::{Change, State};
+use crate::domain::{
+    Checkpoint, CheckpointId, Epoch, OpenWorker, Outcome, Rejected, RestorePoint, Succession,
+    TakenOver, Takeover, Worker, WorkerId,
+    limits::{NAME_BYTES_MAX, WORKERS_MAX},
+    rejected::what,
+};
+
+impl State {
+    pub(super) fn open_worker(
+        &mut self,
+        log_index: u64,
+        open: &OpenWorker,
+        changes: &mut Vec<Change>,
+    ) -> Result<Outcome, Rejected> {
+        if let Ok(worker) = self.worker(&open.worker) {
+            if let Some(held) = open.epoch {
+                worker.fence(held)?;
+            }
+            return Ok(Outcome::WorkerOpened {
+                epoch: worker.epoch,
+                created: false,
+            });
+        }
+        if open.epoch.is_some() {
+            return Err(Rejected::UnknownWorker {
+                worker: open.worker.clone(),
+            });
+        }
+        if self.workers.len() >= WORKERS_MAX {
+            return Err(Rejected::TooMany {
+                what: what::WORKERS,
+                count_max: WORKERS_MAX as u64,
+            });
+        }
+        let id = WorkerId(self.counters.next_worker);
+        self.counters.next_worker += 1;
+        let epoch = Epoch(1);
+        self.register(Worker {
+            id,
+            name: open.worker.clone(),
+            epoch,
+            succession: Succession {
+                by: "first open".to_owned(),
+                at_unix_ms: open.at_unix_ms,
+                log_index,
+            },
+            journals: BTreeMap::new(),
+            checkpoints: BTreeMap::new(),
+        });
+        changes.push(Change::Worker(id));
+        Ok(Outcome::WorkerOpened {
+            epoch,
+            created: true,
+        })
+    }
+
+    pub(super) fn take_over(
+        &mut self,
+        log_index: u64,
+        takeover: &Takeover,
+        changes: &mut Vec<Change>,
+    ) -> Result<Outcome, Rejected> {
+        let worker = self.worker(&takeover.worker)?;
+        if let Some(expected) = takeover.expected_epoch {
+            worker.fence(expected)?;
+        }
+        let id = worker.id;
+        let point = self.checkpoint_at(worker, takeover.point)?.cloned();
+        if let Some(point) = &point {
+            self.roll_back(id, point, changes);
+        }
+        let mut by = takeover.by.clone();
+        by.truncate(by.floor_char_boundary(NAME_BYTES_MAX));
+        let worker = self.worker_mut(id);
+        worker.epoch = Epoch(worker.epoch.0 + 1);
+        worker.succession = Succession {
+            by,
+            at_unix_ms: takeover.at_unix_ms,
+            log_index,
+        };
+        changes.push(Change::Worker(id));
+        Ok(Outcome::TakenOver(TakenOver {
+            epoch: worker.epoch,
+            checkpoint: point.map(|point| point.id),
+            journals: self.fence_journals(id, changes),
+            log_index,
+        }))
+    }
+
+    /// The checkpoint of `worker` at a restore point; `None` for the latest bytes.
+    fn checkpoint_at<'a>(
+        &self,
+        worker: &'a Worker,
+        point: RestorePoint,
+    ) -> Result<Option<&'a Checkpoint>, Rejected> {
+        let id = match point {
+            RestorePoint::Latest => return Ok(None),
+            RestorePoint::Line => self.line(&worker.name.job)?.id,
+            RestorePoint::Checkpoint(id) => id,
+        };
+        let checkpoint = worker.checkpoints.get(&id);
+        let unknown = || Rejected::UnknownCheckpoint {
+            worker: worker.name.clone(),
+            id,
+        };
+        checkpoint.ok_or_else(unknown).map(Some)
+    }
+
+    /// Cuts every journal at what `point` covers of it, and drops the checkpoints that are later or need bytes cut off.
+    fn roll_back(&mut self, id: WorkerId, point: &Checkpoint, changes: &mut Vec<Change>) {
+        let Self {
+            workers, journals, ..
+        } = self;
+        let Some(worker) = workers.get_mut(&id) else {
+            return;
+        };
+        let goes = |kept: &&Checkpoint| kept.id > point.id || !kept.is_within(point);
+        let dropped: Vec<CheckpointId> = worker
+            .checkpoints
+            .values()
+            .filter(goes)
+            .map(|checkpoint| checkpoint.id)
+            .collect();
+        for checkpoint in dropped {
+            worker.checkpoints.remove(&checkpoint);
+            changes.push(Change::Checkpoint(id, checkpoint));
+        }
+        for journal in worker.journals.values() {
+            let at = point.covered(*journal);
+            if journals.get_mut(journal).is_some_and(|j| j.cut(at)) {
+                changes.push(Change::Cut {
+                    journal: *journal,
+                    at,
+                });
+            }
+        }
+    }
+}
