@@ -30,6 +30,7 @@ mod local_journal;
 mod mirror;
 mod read;
 pub mod replay;
+pub mod restore;
 mod retry;
 
 use std::{
