@@ -22,6 +22,9 @@ const STATUS_GRACE: Duration = Duration::from_millis(150);
 /// A leader that heard no majority for longer than this is said to have no quorum.
 const QUORUM_SILENCE: Duration = Duration::from_secs(2);
 
+/// A node's address, and its word on itself.
+pub(super) type StatusAnswer = (String, Result<pb::StatusResponse, Failure>);
+
 /// What is called, and how.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
@@ -198,7 +201,17 @@ impl Client {
 
     /// Asks every node known how it is, and learns the leader and the members from the answers. Answers within about a
     /// second whatever the nodes do; as soon as a leader is known and the others had a moment to name a newer one.
-    pub(super) async fn refresh(&self) -> Vec<(String, Result<pb::StatusResponse, Failure>)> {
+    pub(super) async fn refresh(&self) -> Vec<StatusAnswer> {
+        self.ask_until(STATUS_GRACE).await
+    }
+
+    /// Asks every node known how it is, and waits for all of them, up to about a second.
+    pub(super) async fn ask_all(&self) -> Vec<StatusAnswer> {
+        self.ask_until(STATUS_TIMEOUT).await
+    }
+
+    /// Asks every node known how it is; waits for `grace` once a leader is known.
+    async fn ask_until(&self, grace: Duration) -> Vec<StatusAnswer> {
         let ask = |address: String| async move {
             let answer = self.ask_status(&address, STATUS_TIMEOUT).await;
             (address, answer)
@@ -212,7 +225,7 @@ impl Client {
                 .as_ref()
                 .is_ok_and(|status| !status.leader_address.is_empty())
             {
-                until = until.min(Instant::now() + STATUS_GRACE);
+                until = until.min(Instant::now() + grace);
             }
             answers.push((address, answer));
         }
@@ -267,7 +280,7 @@ impl Client {
 
     /// Why the cluster has no quorum, as far as its nodes can tell; `None` if it has one, or nobody answers.
     pub(super) async fn why_no_quorum(&self, tried: &mut Tried) -> Option<String> {
-        let answers = self.refresh().await;
+        let answers = self.ask_all().await;
         let mut answering = Vec::new();
         let mut silent = Vec::new();
         let mut healthy = false;

@@ -2,7 +2,10 @@
 
 use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
 
-use crate::domain::{FencingToken, JournalRef, Offset, Rejected};
+use crate::{
+    codec::ops::OpError,
+    domain::{FencingToken, JournalName, JournalRef, Offset, Rejected},
+};
 
 /// Whether a failed call may have changed something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,6 +167,16 @@ pub enum ClientError {
         /// Who was asked, and what was wrong.
         tried: Tried,
     },
+    /// A journal's bytes verify, and are no records: its writer was faulty.
+    #[error(
+        "journal {journal} cannot be replayed: {source}; `dos-cluster journal dump` shows what can be read"
+    )]
+    MalformedJournal {
+        /// The journal.
+        journal: JournalName,
+        /// What is wrong, and where.
+        source: OpError,
+    },
     /// The journal's end was cut off during a read: what was read before may be gone.
     #[error(
         "journal {journal} was cut while it was read (a takeover or a truncation): read it again from the start"
@@ -240,6 +253,7 @@ impl ClientError {
             | Self::Overloaded { .. }
             | Self::BadRequest { .. }
             | Self::Verification { .. }
+            | Self::MalformedJournal { .. }
             | Self::JournalCut { .. }
             | Self::Closed { .. }
             | Self::LocalState { .. } => Effect::None,
@@ -258,7 +272,9 @@ impl ClientError {
             Self::NoQuorum { .. } | Self::NotReady { .. } | Self::Overloaded { .. } => {
                 ErrorKind::Unhealthy
             }
-            Self::Verification { .. } | Self::TailMismatch { .. } => ErrorKind::Verification,
+            Self::Verification { .. }
+            | Self::MalformedJournal { .. }
+            | Self::TailMismatch { .. } => ErrorKind::Verification,
             Self::Timeout { .. } => ErrorKind::Timeout,
             Self::BadRequest { .. }
             | Self::BadAnswer { .. }

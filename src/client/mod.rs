@@ -23,9 +23,14 @@ pub mod dump;
 mod error;
 mod failure;
 mod files;
+mod identity;
+mod journaled_dir;
 mod leader;
+mod local_journal;
+mod mirror;
 mod read;
 pub mod replay;
+pub mod restore;
 mod retry;
 
 use std::{
@@ -39,7 +44,10 @@ use tonic::transport::Channel;
 
 pub use append::{AppendOptions, AppendPhase, AppendProgress, AppendStream, AppendWatch};
 pub use error::{ClientError, Effect, ErrorKind, Tried};
+pub use identity::{IDENTITY_FILE, WorkerIdentity};
+pub use journaled_dir::{JournaledDir, JournaledDirOptions, Receipt};
 pub use leader::DEFAULT_PORT;
+pub use mirror::{JournalMirror, MirrorHandle, MirrorStatus};
 pub use read::{Floor, JournalReader};
 
 use crate::env::net::{self, ChannelOptions};

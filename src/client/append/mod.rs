@@ -254,6 +254,12 @@ pub struct AppendWatch {
 }
 
 impl AppendWatch {
+    /// The journal that the stream writes.
+    #[must_use]
+    pub fn journal(&self) -> &JournalRef {
+        &self.journal
+    }
+
     /// How far the stream is.
     #[must_use]
     pub fn progress(&self) -> AppendProgress {

@@ -34,7 +34,7 @@ impl PathMap {
     }
 
     /// The names below `root` that lead to the file; at least one.
-    pub(super) fn resolve(&self, path: &[u8]) -> Result<Components, Refusal> {
+    pub(in crate::client) fn resolve(&self, path: &[u8]) -> Result<Components, Refusal> {
         if path.is_empty() {
             return Err(Refusal::Empty);
         }

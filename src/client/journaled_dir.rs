@@ -1,0 +1,455 @@
+//! A worker's directory of ordinary files whose every change is streamed to the cluster.
+//!
+//! A change is written to the local journal file first, then applied to the file, then streamed. So after a crash of the
+//! process the journal is never behind the files: at most its last record is not applied, and it is applied again at the
+//! next open. Nothing is synced on this disk while the worker runs, for the cluster is what makes it durable; after the
+//! machine itself went down the directory is not believed any more, and the worker is restored.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+
+use super::{
+    AppendOptions, AppendStream, Client, ClientError,
+    identity::{self, WorkerIdentity},
+    local_journal::{LocalJournal, Scan},
+    mirror::{JournalMirror, MirrorHandle, MirrorStatus},
+    replay::{PathMap, ReplayError, Replayer},
+};
+use crate::{
+    codec::ops::{Op, OpRecord},
+    domain::{CheckpointId, Epoch, JournalKind, JournalName, Offset, WorkerRef},
+    env::{fs, task},
+};
+
+/// Most bytes of one record: a longer write becomes several.
+const WRITE_BYTES_MAX: usize = 4 << 20;
+
+/// How a [`JournaledDir`] behaves.
+#[derive(Debug, Clone, Default)]
+pub struct JournaledDirOptions {
+    /// The journal's name, which is also its file's name in the directory; `None`: `WORKER.journal`.
+    pub journal: Option<JournalName>,
+    /// Most bytes sent and not durable yet; `None`: 8 MiB. Memory stays within about this, whatever the backlog.
+    pub window_bytes: Option<usize>,
+}
+
+/// A durable checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// Which one.
+    pub id: CheckpointId,
+    /// A member that has applied this log index can serve it.
+    pub log_index: u64,
+    /// Up to where it covers each journal.
+    pub offsets: BTreeMap<JournalName, Offset>,
+}
+
+/// A worker's directory. Read its files as any others; change them through this only. May be shared between tasks:
+/// changes are applied, and mirrored, in the order of the calls.
+#[derive(Debug)]
+pub struct JournaledDir {
+    client: Client,
+    identity: WorkerIdentity,
+    directory: PathBuf,
+    journal: JournalName,
+    map: PathMap,
+    local: Mutex<Local>,
+    mirror: JournalMirror,
+    handle: MirrorHandle,
+}
+
+/// What a change goes through, one at a time.
+#[derive(Debug)]
+struct Local {
+    journal: LocalJournal,
+    files: Replayer,
+    next_tag: u64,
+    /// A change that was begun and not finished: journal and files differ.
+    broken: Option<ClientError>,
+}
+
+impl JournaledDir {
+    /// Opens a worker's directory: a new one, one that this worker left behind in a crash of its process, or a restored
+    /// one. Attaches to the worker (and registers it if it is new), fences every other writer of its journal, and brings
+    /// the cluster up to what is here, in the background.
+    ///
+    /// # Errors
+    /// `Rejected` with `EpochFenced` when the worker was taken over since; `LocalState` when the directory is another
+    /// worker's, is behind the cluster, or was in use when the machine went down: restore then; or as any call.
+    pub async fn open(
+        client: &Client,
+        worker: &WorkerRef,
+        directory: &Path,
+        options: JournaledDirOptions,
+    ) -> Result<Self, ClientError> {
+        let journal = journal_name(worker, options.journal)?;
+        let known = prepare(worker, directory).await?;
+        let held = known.as_ref().map(|identity| identity.epoch);
+        let (epoch, _) = client.open_worker(worker, held).await?;
+        let (local, scan) = {
+            let path = directory.join(journal.as_str());
+            task::blocking(move || LocalJournal::open(&path)).await?
+        };
+        let append = AppendOptions {
+            give_up_after: None,
+            window_bytes: options.window_bytes.unwrap_or(8 << 20),
+        };
+        let full = worker.journal(journal.clone());
+        let stream =
+            AppendStream::open(client, &full, JournalKind::Ops, epoch, None, append).await?;
+        let map = PathMap::new(directory.to_owned());
+        let unclean = known.as_ref().is_some_and(|known| known.in_use.is_some());
+        let local = settle(local, scan, stream.opened_at(), &map, unclean, directory)?;
+        let mut identity = known.unwrap_or_else(|| new_identity(worker, epoch));
+        identity.in_use = Some(identity::this_boot().unwrap_or_else(|| "unknown".into()));
+        identity.journals.insert(journal.clone(), JournalKind::Ops);
+        identity.write(directory)?;
+        let mirror = JournalMirror::start(
+            stream,
+            directory.join(journal.as_str()),
+            local.journal.file(),
+            local.journal.length(),
+        );
+        Ok(Self {
+            client: client.clone(),
+            handle: mirror.handle(),
+            identity,
+            directory: directory.to_owned(),
+            journal,
+            map,
+            local: Mutex::new(local),
+            mirror,
+        })
+    }
+
+    /// Overwrites the file at `path` from `offset` on, and makes it if it is not there; a hole before `offset` reads as
+    /// zeros. `path` is relative to the directory.
+    ///
+    /// # Errors
+    /// `BadRequest` for a path that leaves the directory or is reserved, with nothing changed; whatever stopped the mirror
+    /// for good, with nothing changed; `Local` when the disk refused, after which only a restore or a new open helps.
+    pub fn write_at(&self, path: &str, offset: u64, data: &[u8]) -> Result<(), ClientError> {
+        let mut local = self.ready(path)?;
+        let mut at = offset;
+        let mut rest = data;
+        loop {
+            let (part, behind) = rest.split_at(rest.len().min(WRITE_BYTES_MAX));
+            self.change(
+                &mut local,
+                Op::WriteV {
+                    offset: at,
+                    path: Bytes::copy_from_slice(path.as_bytes()),
+                    data: Bytes::copy_from_slice(part),
+                },
+            )?;
+            at = at.saturating_add(part.len() as u64);
+            rest = behind;
+            if rest.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Cuts the file at `path`, or extends it with zeros, to `length` bytes, and makes it if it is not there.
+    ///
+    /// # Errors
+    /// As [`JournaledDir::write_at`].
+    pub fn set_len(&self, path: &str, length: u64) -> Result<(), ClientError> {
+        let mut local = self.ready(path)?;
+        let path = Bytes::copy_from_slice(path.as_bytes());
+        self.change(&mut local, Op::SetLength { path, length })
+    }
+
+    /// Removes the file at `path`; that there is none is no error.
+    ///
+    /// # Errors
+    /// As [`JournaledDir::write_at`].
+    pub fn remove(&self, path: &str) -> Result<(), ClientError> {
+        let mut local = self.ready(path)?;
+        let path = Bytes::copy_from_slice(path.as_bytes());
+        self.change(&mut local, Op::Remove { path })
+    }
+
+    /// Makes a checkpoint of everything changed before this call. The future may be awaited elsewhere while changes go on;
+    /// it answers once the cluster has acknowledged the checkpoint, and waits as long as an outage of the stream lasts.
+    ///
+    /// # Errors
+    /// Whatever stopped the mirror for good; or as [`Client::commit_checkpoint`], which is safe to repeat with this id.
+    pub fn checkpoint(
+        &self,
+        id: CheckpointId,
+    ) -> impl Future<Output = Result<Receipt, ClientError>> + Send + 'static {
+        self.checkpoint_covering(id, BTreeMap::new())
+    }
+
+    /// As [`JournaledDir::checkpoint`], covering other journals of the worker too, each up to an offset that is durable.
+    pub fn checkpoint_covering(
+        &self,
+        id: CheckpointId,
+        others: BTreeMap<JournalName, Offset>,
+    ) -> impl Future<Output = Result<Receipt, ClientError>> + Send + 'static {
+        let end = self.local().journal.length();
+        let mut offsets = others;
+        offsets.insert(self.journal.clone(), end);
+        let (client, handle) = (self.client.clone(), self.handle.clone());
+        let (worker, epoch) = (self.identity.worker.clone(), self.identity.epoch);
+        async move {
+            handle.wait_durable(end).await?;
+            let log_index = client
+                .commit_checkpoint(&worker, epoch, id, offsets.clone())
+                .await?;
+            Ok(Receipt {
+                id,
+                log_index,
+                offsets,
+            })
+        }
+    }
+
+    /// Everything before this offset of the journal is durable in the cluster.
+    #[must_use]
+    pub fn durable(&self) -> Offset {
+        self.handle.status().progress.durable
+    }
+
+    /// Bytes of changes that are not durable in the cluster yet.
+    #[must_use]
+    pub fn lag_bytes(&self) -> u64 {
+        self.handle.status().lag_bytes()
+    }
+
+    /// How far the mirror is, and what it is doing.
+    #[must_use]
+    pub fn status(&self) -> MirrorStatus {
+        self.handle.status()
+    }
+
+    /// A view of the mirror, to be kept and waited on elsewhere.
+    #[must_use]
+    pub fn mirror(&self) -> MirrorHandle {
+        self.handle.clone()
+    }
+
+    /// The worker's epoch under which it writes.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.identity.epoch
+    }
+
+    /// Where the files are.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Waits until every change is durable in the cluster, syncs the files here, and marks the directory as closed.
+    ///
+    /// # Errors
+    /// Whatever stopped the mirror for good, or `Local` when the disk refused.
+    pub async fn close(self) -> Result<(), ClientError> {
+        self.mirror.close().await?;
+        let local = self
+            .local
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(broken) = local.broken {
+            return Err(broken);
+        }
+        let (directory, mut identity) = (self.directory, self.identity);
+        task::blocking(move || {
+            let synced = local.files.finish();
+            synced.map_err(|error| replay_error(&directory, error))?;
+            local.journal.sync()?;
+            fs::sync_dir(&directory).map_err(|e| ClientError::local("sync", &directory, e))?;
+            identity.in_use = None;
+            identity.write(&directory)
+        })
+        .await
+    }
+
+    fn local(&self) -> MutexGuard<'_, Local> {
+        self.local.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The local state, if a change of `path` may go on.
+    fn ready(&self, path: &str) -> Result<MutexGuard<'_, Local>, ClientError> {
+        let bad = |why: String| ClientError::BadRequest {
+            what: format!("change {path:?} in {}", self.directory.display()),
+            why,
+        };
+        let resolved = self.map.resolve(path.as_bytes());
+        resolved.map_err(|refusal| bad(refusal.to_string()))?;
+        let journals = self.identity.journals.keys();
+        if identity::is_reserved(&self.map, path.as_bytes(), journals) {
+            return Err(bad(
+                "the name is taken by the journal or the identity".into()
+            ));
+        }
+        if let Some(failure) = self.handle.failure() {
+            return Err(failure);
+        }
+        let local = self.local();
+        match &local.broken {
+            Some(broken) => Err(broken.clone()),
+            None => Ok(local),
+        }
+    }
+
+    /// Journal first, then the file, then the mirror.
+    fn change(&self, local: &mut Local, op: Op) -> Result<(), ClientError> {
+        let tag = match op {
+            Op::Remove { .. } => 0,
+            _ => local.next_tag,
+        };
+        let record = OpRecord { tag, op };
+        let at = match local.journal.append(&record) {
+            Ok(at) => at,
+            Err(error @ ClientError::BadRequest { .. }) => return Err(error),
+            Err(error) => {
+                local.broken = Some(error.clone());
+                return Err(error);
+            }
+        };
+        local.next_tag += u64::from(tag != 0);
+        if let Err(error) = local.files.apply(at.0, &record) {
+            let error = replay_error(&self.directory, error);
+            local.broken = Some(error.clone());
+            return Err(error);
+        }
+        self.mirror.grown(local.journal.length());
+        Ok(())
+    }
+}
+
+/// The journal's name, which must not be the identity file's.
+fn journal_name(
+    worker: &WorkerRef,
+    given: Option<JournalName>,
+) -> Result<JournalName, ClientError> {
+    let bad = |why: String| ClientError::BadRequest {
+        what: format!("open the directory of worker {worker}"),
+        why,
+    };
+    let name = match given {
+        Some(name) => name,
+        None => format!("{}.journal", worker.worker)
+            .parse()
+            .map_err(|e: crate::domain::NameError| bad(e.to_string()))?,
+    };
+    if identity::is_identity_name(name.as_str().as_bytes()) {
+        return Err(bad(format!(
+            "a journal cannot be named {name}, which is the identity file"
+        )));
+    }
+    Ok(name)
+}
+
+fn new_identity(worker: &WorkerRef, epoch: Epoch) -> WorkerIdentity {
+    WorkerIdentity {
+        worker: worker.clone(),
+        epoch,
+        in_use: None,
+        journals: BTreeMap::new(),
+    }
+}
+
+/// Makes the directory if it is not there, and reads whose it is.
+async fn prepare(
+    worker: &WorkerRef,
+    directory: &Path,
+) -> Result<Option<WorkerIdentity>, ClientError> {
+    let (worker, directory) = (worker.clone(), directory.to_owned());
+    task::blocking(move || {
+        let made = fs::create_dir_all(&directory);
+        made.map_err(|e| ClientError::local("create", &directory, e))?;
+        let Some(identity) = WorkerIdentity::read(&directory)? else {
+            return Ok(None);
+        };
+        let refuse = |why: String, next: &str| {
+            Err(ClientError::LocalState {
+                path: directory.clone(),
+                why,
+                next: next.to_owned(),
+            })
+        };
+        if identity.worker != worker {
+            let owner = &identity.worker;
+            return refuse(
+                format!("it belongs to worker {owner}, not to {worker}"),
+                "give each worker a directory of its own",
+            );
+        }
+        if let (Some(then), Some(now)) = (&identity.in_use, identity::this_boot())
+            && *then != now
+        {
+            return refuse(
+                "it was in use when the machine went down, so files may lack bytes that were never synced".into(),
+                "restore the worker (`dos-cluster restore --force`)",
+            );
+        }
+        Ok(Some(identity))
+    })
+    .await
+}
+
+/// Brings the local journal, the cluster's tail and the files together, as far as that is possible without a restore.
+fn settle(
+    mut journal: LocalJournal,
+    scan: Scan,
+    tail: Offset,
+    map: &PathMap,
+    unclean: bool,
+    directory: &Path,
+) -> Result<Local, ClientError> {
+    let refuse = |why: String| ClientError::LocalState {
+        path: directory.to_owned(),
+        why,
+        next: "restore the worker (`dos-cluster restore --force`)".into(),
+    };
+    if tail > scan.length {
+        let length = scan.length;
+        return Err(refuse(format!(
+            "its journal has {length} bytes, but the cluster has {tail}"
+        )));
+    }
+    if scan.whole < scan.length {
+        if tail > scan.whole {
+            let whole = scan.whole;
+            return Err(refuse(format!(
+                "the last record of its journal, at {whole}, is torn, and part of it is in the cluster"
+            )));
+        }
+        journal.cut(scan.whole)?;
+    }
+    let mut files = Replayer::new(map.clone());
+    if unclean && let Some((offset, record)) = &scan.last {
+        // It may have been written to the journal and not to the file.
+        let applied = files.apply(*offset, record);
+        applied.map_err(|error| replay_error(directory, error))?;
+    }
+    Ok(Local {
+        journal,
+        files,
+        next_tag: 1,
+        broken: None,
+    })
+}
+
+/// A failure of applying a change, as one of the client.
+pub(super) fn replay_error(directory: &Path, error: ReplayError) -> ClientError {
+    match error {
+        ReplayError::Io { action, source, .. } => ClientError::local(action, directory, source),
+        ReplayError::Sync { path, source } => ClientError::local("sync", path, source),
+        other => ClientError::LocalState {
+            path: directory.to_owned(),
+            why: other.to_string(),
+            next: "its journal and its files differ now: restore the worker (`dos-cluster restore --force`)".into(),
+        },
+    }
+}

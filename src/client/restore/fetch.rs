@@ -1,0 +1,252 @@
+//! Fetching journals in ranges, from all healthy members at once. A range that a member cannot give, or whose bytes do not
+//! verify, is fetched from another.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use futures::{TryStreamExt, stream};
+
+use super::{
+    super::{
+        Client, ClientError, Effect, Floor, Tried,
+        failure::Failure,
+        read::{NodeRead, ReadRange},
+        retry::Backoff,
+    },
+    RestoreOptions,
+    staging::Staging,
+};
+use crate::{
+    domain::{JournalName, JournalRef, Offset, TakenOver},
+    env::{
+        fs::{self, File},
+        task,
+        time::{self, Instant},
+    },
+    pb,
+};
+
+/// Bytes fetched of each journal, by member.
+pub(super) type Fetched = BTreeMap<JournalName, BTreeMap<String, u64>>;
+
+/// One range to fetch, into one file.
+struct Range {
+    journal: JournalRef,
+    from: Offset,
+    to: Offset,
+    path: PathBuf,
+    file: Arc<File>,
+    /// Which member is asked first: ranges go round.
+    first: usize,
+}
+
+/// What the fetches of one restore share.
+struct Shared<'a> {
+    client: &'a Client,
+    members: Vec<String>,
+    /// Members whose last answer did not do: asked last.
+    failing: Mutex<BTreeSet<String>>,
+    fetched: Mutex<Fetched>,
+    done: AtomicU64,
+    on_bytes: &'a (dyn Fn(u64) + Send + Sync),
+    floor: Floor,
+}
+
+/// Fetches every journal of the takeover into the staging directory.
+pub(super) async fn fetch(
+    client: &Client,
+    options: &RestoreOptions,
+    taken: &TakenOver,
+    staging: &Staging,
+    on_bytes: &(dyn Fn(u64) + Send + Sync),
+) -> Result<Fetched, ClientError> {
+    let members = match &options.from {
+        Some(member) => vec![client.member_address(member).await?],
+        None => healthy(client).await,
+    };
+    let ranges = ranges(options, taken, staging)?;
+    let shared = Shared {
+        client,
+        members,
+        failing: Mutex::default(),
+        fetched: Mutex::default(),
+        done: AtomicU64::new(0),
+        on_bytes,
+        floor: Floor::LogIndex(taken.log_index),
+    };
+    on_bytes(0);
+    stream::iter(ranges.into_iter().map(Ok))
+        .try_for_each_concurrent(options.ranges_at_once.clamp(1, 64), |range| {
+            shared.fetch_range(range)
+        })
+        .await?;
+    Ok(shared
+        .fetched
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner))
+}
+
+/// The members that say they serve; every address known when none says so.
+async fn healthy(client: &Client) -> Vec<String> {
+    use pb::NodeState::{Candidate, Follower, Leader, Learner};
+    let _ = client.status().await; // learns the members, which refresh then asks
+    let serving = |state: i32| {
+        [Leader, Follower, Learner, Candidate]
+            .map(i32::from)
+            .contains(&state)
+    };
+    let answers = client.ask_all().await;
+    let mut members: Vec<_> = answers
+        .into_iter()
+        .filter(|(_, answer)| answer.as_ref().is_ok_and(|status| serving(status.state)))
+        .map(|(address, _)| address)
+        .collect();
+    if members.is_empty() {
+        members = client.addresses();
+    }
+    members.sort();
+    members
+}
+
+/// Cuts the journals into ranges, and makes their files.
+fn ranges(
+    options: &RestoreOptions,
+    taken: &TakenOver,
+    staging: &Staging,
+) -> Result<Vec<Range>, ClientError> {
+    let range_bytes = options.range_bytes.max(64 << 10);
+    let mut ranges = Vec::new();
+    for (name, (_, _, tail)) in &taken.journals {
+        let path = staging.journal(name);
+        let file = fs::open_or_create(&path).and_then(|file| {
+            file.set_len(tail.0)?;
+            Ok(Arc::new(file))
+        });
+        let file = file.map_err(|e| ClientError::local("create", &path, e))?;
+        let mut from = Offset::ZERO;
+        while from < *tail {
+            let to = Offset(from.0.saturating_add(range_bytes)).min(*tail);
+            ranges.push(Range {
+                journal: options.worker.journal(name.clone()),
+                from,
+                to,
+                path: path.clone(),
+                file: file.clone(),
+                first: ranges.len(),
+            });
+            from = to;
+        }
+    }
+    Ok(ranges)
+}
+
+impl Shared<'_> {
+    /// Fetches a range from whichever member gives it, going on where the one before failed.
+    async fn fetch_range(&self, mut range: Range) -> Result<(), ClientError> {
+        let mut tried = Tried::default();
+        let mut worst: Option<Failure> = None;
+        let mut backoff = Backoff::of_calls();
+        let mut progressed = Instant::now();
+        loop {
+            for address in self.order(range.first) {
+                let before = range.from;
+                let result = self.fetch_from(&address, &mut range).await?;
+                if range.from > before {
+                    progressed = Instant::now();
+                }
+                let Err(failure) = result else {
+                    self.failing().remove(&address);
+                    return Ok(());
+                };
+                self.failing().insert(address.clone());
+                tried.record(&address, &failure.reason);
+                let is_final = !failure.may_retry(true);
+                if worst
+                    .as_ref()
+                    .is_none_or(|w| failure.weight() >= w.weight())
+                {
+                    worst = Some(failure);
+                }
+                if is_final {
+                    break;
+                }
+            }
+            let patience = self.client.options().timeout;
+            let give_up = progressed.elapsed() >= patience
+                || worst.as_ref().is_some_and(|worst| !worst.may_retry(true));
+            if give_up {
+                let what = format!(
+                    "restore journal {} from {} to {}",
+                    range.journal, range.from, range.to
+                );
+                let after = progressed.elapsed();
+                return Err(match worst {
+                    Some(worst) => worst.into_error(what, tried, after, Effect::None),
+                    None => ClientError::CannotConnect { what, tried },
+                });
+            }
+            time::sleep(backoff.pause()).await;
+        }
+    }
+
+    /// Fetches a range from one member, as far as it goes.
+    async fn fetch_from(
+        &self,
+        address: &str,
+        range: &mut Range,
+    ) -> Result<Result<(), Failure>, ClientError> {
+        let wanted = ReadRange {
+            journal: range.journal.clone(),
+            from: range.from,
+            to: Some(range.to),
+            floor: self.floor,
+        };
+        let mut read = match NodeRead::open(self.client, address, &wanted).await {
+            Ok(read) => read,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        loop {
+            let (at, data) = match read.next().await {
+                Ok(Some(piece)) => piece,
+                Ok(None) => return Ok(Ok(())),
+                Err(failure) => return Ok(Err(failure)),
+            };
+            let bytes = data.len() as u64;
+            let file = range.file.clone();
+            let written = task::blocking(move || fs::write_all_at(&file, &data, at.0)).await;
+            written.map_err(|e| ClientError::local("write", &range.path, e))?;
+            range.from = read.at;
+            self.count(&range.journal.journal, address, bytes);
+        }
+    }
+
+    fn count(&self, journal: &JournalName, address: &str, bytes: u64) {
+        let mut fetched = self.fetched.lock().unwrap_or_else(PoisonError::into_inner);
+        let members = fetched.entry(journal.clone()).or_default();
+        *members.entry(address.to_owned()).or_default() += bytes;
+        drop(fetched);
+        let done = self.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        (self.on_bytes)(done);
+    }
+
+    /// Every member, from `first` on round the list; those that fail come last.
+    fn order(&self, first: usize) -> Vec<String> {
+        let failing = self.failing();
+        let count = self.members.len();
+        let mut order: Vec<_> = (0..count)
+            .map(|step| self.members[(first + step) % count].clone())
+            .collect();
+        order.sort_by_key(|address| failing.contains(address));
+        order
+    }
+
+    fn failing(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
+        self.failing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

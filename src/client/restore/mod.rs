@@ -1,0 +1,262 @@
+//! Restore: a worker's files from the cluster, fenced, verified, and put into place all at once.
+//!
+//! ```text
+//! 1 take over        fences the old incarnation and fixes what is restored: one replicated command
+//! 2 fetch            ranges of every journal from all healthy members at once; refetched elsewhere when one fails
+//! 3 replay           ops journals into files, in DIR.restoring-EPOCH/files; nothing outside it is touched
+//! 4 cut              a torn last record, here and in the cluster
+//! 5 confirm          the epoch is still ours
+//! 6 rename           everything synced, then DIR appears with all its content, or not at all
+//! ```
+
+mod fetch;
+mod replay;
+mod staging;
+mod takeover;
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use super::{Client, ClientError, WorkerIdentity};
+use crate::{
+    domain::{
+        CheckpointId, Epoch, JournalKind, JournalName, NodeId, Offset, RestorePoint, WorkerRef,
+    },
+    env::{task, time::Instant},
+};
+use staging::Staging;
+
+/// What to restore, and where to.
+#[derive(Debug, Clone)]
+pub struct RestoreOptions {
+    /// The worker.
+    pub worker: WorkerRef,
+    /// The directory that the files end up in. Must be empty or missing, unless `force` is given.
+    pub to: PathBuf,
+    /// What state is wanted.
+    pub point: RestorePoint,
+    /// Fetch from this member only: its node id, or the `host:port` of its client address. `None`: from all that are healthy.
+    pub from: Option<String>,
+    /// Replace what is in the directory. The old content is removed once the new one is in place.
+    pub force: bool,
+    /// Rules for paths of ops, as (old prefix, new prefix): the new one relative to `to`, or an absolute path inside it.
+    /// Without a rule an absolute path is refused.
+    pub map: Vec<(String, String)>,
+    /// Who takes over, for the fenced incarnation to read.
+    pub by: String,
+    /// How much is fetched in one piece, in bytes; at least 64 KiB are used.
+    pub range_bytes: u64,
+    /// How many ranges are fetched at a time; 1 to 64 are used.
+    pub ranges_at_once: usize,
+}
+
+impl RestoreOptions {
+    /// Everything durable of `worker`, into `to`: ranges of 4 MiB, 8 at a time, without force.
+    #[must_use]
+    pub fn new(worker: WorkerRef, to: impl Into<PathBuf>, by: impl Into<String>) -> Self {
+        Self {
+            worker,
+            to: to.into(),
+            point: RestorePoint::Latest,
+            from: None,
+            force: false,
+            map: Vec::new(),
+            by: by.into(),
+            range_bytes: 4 << 20,
+            ranges_at_once: 8,
+        }
+    }
+}
+
+/// What a restore is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RestorePhase {
+    /// Fencing the old incarnation.
+    TakingOver,
+    /// Fetching journals.
+    Fetching,
+    /// Replaying them into files.
+    Replaying,
+    /// Syncing and renaming.
+    Finishing,
+}
+
+/// How far a restore is: bytes of the phase at hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RestoreProgress {
+    /// The phase.
+    pub phase: RestorePhase,
+    /// Bytes done in it.
+    pub bytes_done: u64,
+    /// Bytes to do in it.
+    pub bytes_total: u64,
+}
+
+/// Told about progress, from any task, often: it must be quick.
+pub type OnProgress<'a> = &'a (dyn Fn(RestoreProgress) + Send + Sync);
+
+/// One journal that was restored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestoredJournal {
+    /// Its name, which is also its file's name in the directory.
+    pub name: JournalName,
+    /// What was done with it: `ops` were replayed too.
+    pub kind: JournalKind,
+    /// Its length here and in the cluster.
+    pub bytes: u64,
+    /// Bytes fetched from each member, by client address.
+    pub members: BTreeMap<String, u64>,
+    /// Records replayed.
+    pub records: u64,
+    /// Records of a newer version or an unknown op, which were passed over.
+    pub unknown_records: u64,
+}
+
+/// A path that an op named and that was not touched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedPath {
+    /// The journal.
+    pub journal: JournalName,
+    /// As the journal spells it; what is no UTF-8 is replaced.
+    pub path: String,
+    /// Where its first refused record begins.
+    pub offset: Offset,
+    /// Why.
+    pub why: String,
+    /// How many records named it so.
+    pub records: u64,
+}
+
+/// A last record that was not whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TornTail {
+    /// The journal.
+    pub journal: JournalName,
+    /// Where the record begins.
+    pub at: Offset,
+    /// How much of it was there, in bytes.
+    pub bytes: u64,
+    /// Whether it was cut off, here and in the cluster; it is not when a checkpoint covers it.
+    pub cut: bool,
+}
+
+/// What was restored.
+#[derive(Debug, Clone)]
+pub struct RestoreReport {
+    /// The directory.
+    pub directory: PathBuf,
+    /// The epoch of the new incarnation.
+    pub epoch: Epoch,
+    /// The checkpoint that the files are at; `None` for the latest bytes.
+    pub checkpoint: Option<CheckpointId>,
+    /// The takeover's log index.
+    pub log_index: u64,
+    /// The journals, by name.
+    pub journals: Vec<RestoredJournal>,
+    /// Files that the ops made and did not remove again.
+    pub files: u64,
+    /// Paths that were refused; the first thousand.
+    pub refused: Vec<RefusedPath>,
+    /// Last records that were not whole.
+    pub torn: Vec<TornTail>,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+impl Client {
+    /// Restores a worker into a directory. Fences its old incarnation first; after that a failed restore may be repeated,
+    /// and the worker stays fenced until one succeeds. The directory appears with all its content, or stays as it was.
+    ///
+    /// # Errors
+    /// `LocalState` when the directory is in the way; `Rejected` by the takeover, or when someone else took over
+    /// meanwhile; `Verification` and `MalformedJournal` when bytes do not verify; or as any call.
+    pub async fn restore(
+        &self,
+        options: RestoreOptions,
+        on_progress: OnProgress<'_>,
+    ) -> Result<RestoreReport, ClientError> {
+        let began = Instant::now();
+        let report = |phase, bytes_done, bytes_total| {
+            on_progress(RestoreProgress {
+                phase,
+                bytes_done,
+                bytes_total,
+            });
+        };
+        let target = staging::Target::check(&options)?;
+        report(RestorePhase::TakingOver, 0, 0);
+        let mut taken =
+            takeover::take_over(self, &options.worker, options.point, &options.by).await?;
+        let total = taken.journals.values().map(|(_, _, tail)| tail.0).sum();
+        let staging = {
+            let (target, epoch) = (target.clone(), taken.epoch);
+            task::blocking(move || Staging::make(target, epoch)).await?
+        };
+
+        let fetched_bytes = |done| report(RestorePhase::Fetching, done, total);
+        let fetched = fetch::fetch(self, &options, &taken, &staging, &fetched_bytes).await?;
+
+        report(RestorePhase::Replaying, 0, total);
+        let mut replayed = {
+            let (map, staging) = (staging.path_map(&options.map), staging.clone());
+            let journals = taken.journals.clone();
+            task::blocking(move || replay::replay(map, &journals, &staging)).await?
+        };
+        report(RestorePhase::Replaying, total, total);
+
+        for torn in &mut replayed.torn {
+            let journal = options.worker.journal(torn.journal.clone());
+            torn.cut = takeover::cut(self, &mut taken, &journal, torn.at, &options.by).await?;
+            if torn.cut {
+                staging.cut_journal(&torn.journal, torn.at)?;
+            }
+        }
+
+        report(RestorePhase::Finishing, 0, total);
+        // Someone else may have taken over meanwhile; then this directory must not appear.
+        self.open_worker(&options.worker, Some(taken.epoch)).await?;
+        let identity = WorkerIdentity {
+            worker: options.worker.clone(),
+            epoch: taken.epoch,
+            in_use: None,
+            journals: taken
+                .journals
+                .iter()
+                .map(|(name, (_, kind, _))| (name.clone(), *kind))
+                .collect(),
+        };
+        let journals = replayed.journals(&taken, fetched);
+        task::blocking(move || staging.put_in_place(&identity)).await?;
+        report(RestorePhase::Finishing, total, total);
+        Ok(RestoreReport {
+            directory: options.to,
+            epoch: taken.epoch,
+            checkpoint: taken.checkpoint,
+            log_index: taken.log_index,
+            journals,
+            files: replayed.files,
+            refused: replayed.refused,
+            torn: replayed.torn,
+            elapsed: began.elapsed(),
+        })
+    }
+
+    /// The client address of a member: by its node id, or as it was given.
+    async fn member_address(&self, member: &str) -> Result<String, ClientError> {
+        let Ok(node) = member.parse::<NodeId>() else {
+            return super::leader::authority(member);
+        };
+        let status = self.status().await?;
+        let found = status
+            .members
+            .iter()
+            .filter_map(|member| member.member.as_ref())
+            .find(|member| member.node_id == node.0);
+        match found {
+            Some(member) => Ok(member.client_address.clone()),
+            None => Err(ClientError::BadRequest {
+                what: format!("restore from node {node}"),
+                why: "it is no member (`dos-cluster member list` shows them)".into(),
+            }),
+        }
+    }
+}

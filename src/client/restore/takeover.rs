@@ -1,0 +1,97 @@
+//! Fencing, exactly once in effect: every command of a restore carries the epoch it starts from, so a late one is refused.
+
+use super::super::{Client, ClientError, Effect, Floor};
+use crate::domain::{Epoch, JournalRef, Offset, Rejected, RestorePoint, TakenOver, WorkerRef};
+use crate::{codec::wire, pb};
+
+/// Takeovers tried, when answers are lost, before the failure is told.
+const TAKEOVERS_MAX: u32 = 4;
+
+/// Takes the worker over. When an answer is lost, the epoch tells whether it was carried out; then it is done again from
+/// there, for the answer is needed, and an epoch more harms nobody but its own.
+pub(super) async fn take_over(
+    client: &Client,
+    worker: &WorkerRef,
+    point: RestorePoint,
+    by: &str,
+) -> Result<TakenOver, ClientError> {
+    let (mut epoch, _) = current(client, worker).await?;
+    for _ in 1..TAKEOVERS_MAX {
+        let error = match client.takeover(worker, Some(epoch), point, by).await {
+            Ok(taken) => return Ok(taken),
+            Err(error) => error,
+        };
+        if error.effect() == Effect::None {
+            return Err(error);
+        }
+        let (now, successor) = current(client, worker).await?;
+        if now != epoch && successor != by {
+            return Err(error); // someone else was first
+        }
+        epoch = now;
+    }
+    client.takeover(worker, Some(epoch), point, by).await
+}
+
+/// The worker's epoch, and who took it.
+async fn current(client: &Client, worker: &WorkerRef) -> Result<(Epoch, String), ClientError> {
+    let listed = client
+        .list_workers(Some(&worker.job), Floor::Linearizable)
+        .await?;
+    let wanted = wire::worker_to_pb(worker);
+    let found = listed
+        .workers
+        .into_iter()
+        .find(|stat: &pb::WorkerStat| stat.worker.as_ref() == Some(&wanted));
+    let Some(stat) = found else {
+        return Err(ClientError::Rejected {
+            rejected: Box::new(Rejected::UnknownWorker {
+                worker: worker.clone(),
+            }),
+            effect: Effect::None,
+        });
+    };
+    let by = stat.succession.map(|succession| succession.by);
+    Ok((Epoch(stat.epoch), by.unwrap_or_default()))
+}
+
+/// Cuts a torn record off in the cluster; false when a checkpoint covers it. When the answer is lost, the epoch is raised
+/// first, for a cut that comes late must not cut what the new incarnation has appended by then.
+pub(super) async fn cut(
+    client: &Client,
+    taken: &mut TakenOver,
+    journal: &JournalRef,
+    at: Offset,
+    by: &str,
+) -> Result<bool, ClientError> {
+    for _ in 0..TAKEOVERS_MAX {
+        let error = match client.truncate(journal, taken.epoch, at).await {
+            Ok(_) => {
+                if let Some((_, _, tail)) = taken.journals.get_mut(&journal.journal) {
+                    *tail = (*tail).min(at);
+                }
+                return Ok(true);
+            }
+            Err(error) => error,
+        };
+        if let Some(Rejected::CutBelowCheckpoint { .. }) = error.rejected() {
+            return Ok(false);
+        }
+        if error.effect() == Effect::None {
+            return Err(error);
+        }
+        let (now, successor) = current(client, &journal.owner).await?;
+        if now != taken.epoch && successor != by {
+            return Err(error);
+        }
+        let again = client
+            .takeover(&journal.owner, Some(now), RestorePoint::Latest, by)
+            .await?;
+        taken.epoch = again.epoch;
+        taken.log_index = again.log_index;
+    }
+    Err(ClientError::BadRequest {
+        what: format!("cut journal {journal} at {at}"),
+        why: format!("no answer in {TAKEOVERS_MAX} attempts; restore again"),
+    })
+}
