@@ -2,7 +2,10 @@
 
 use std::{ffi::OsString, os::unix::ffi::OsStringExt, str::FromStr, time::Duration};
 
-use clap::Args;
+use clap::{
+    Args,
+    builder::{OsStringValueParser, TypedValueParser},
+};
 
 use crate::{
     client::Floor,
@@ -41,7 +44,11 @@ pub(super) fn journal_kind(text: &str) -> Result<JournalKind, String> {
 }
 
 /// `OLD=NEW`, as bytes: paths need not be UTF-8.
-pub(super) fn path_rule(text: OsString) -> Result<PathRule, String> {
+pub(super) fn path_rule_parser() -> impl TypedValueParser<Value = PathRule> {
+    OsStringValueParser::new().try_map(path_rule)
+}
+
+fn path_rule(text: OsString) -> Result<PathRule, String> {
     let bytes = text.into_vec();
     let at = bytes.iter().position(|byte| *byte == b'=');
     let Some(at) = at.filter(|at| *at > 0) else {
@@ -126,7 +133,10 @@ pub(super) fn kind_name(kind: i32) -> &'static str {
 
 /// `job/worker`.
 pub(super) fn worker_name(worker: Option<&pb::WorkerRef>) -> String {
-    worker.map_or_else(|| "?".to_owned(), |worker| format!("{}/{}", worker.job, worker.worker))
+    worker.map_or_else(
+        || "?".to_owned(),
+        |worker| format!("{}/{}", worker.job, worker.worker),
+    )
 }
 
 /// `job/worker/journal`.
@@ -172,7 +182,10 @@ mod tests {
     fn path_rules_are_bytes_around_the_first_equals_sign() {
         let raw = OsString::from_vec(b"/a\xff=b=c".to_vec());
         let rule = path_rule(raw).unwrap();
-        assert_eq!((rule.old.as_slice(), rule.new.as_slice()), (&b"/a\xff"[..], &b"b=c"[..]));
+        assert_eq!(
+            (rule.old.as_slice(), rule.new.as_slice()),
+            (&b"/a\xff"[..], &b"b=c"[..])
+        );
         assert_eq!(path_rule("/a=".into()).unwrap().new, b"");
         for bad in ["", "/a", "=b"] {
             assert!(path_rule(bad.into()).is_err(), "{bad}");

@@ -147,7 +147,13 @@ mod tests {
                 },
                 4,
             ),
-            (ClientError::CannotConnect { what: what(), tried: tried() }, 3),
+            (
+                ClientError::CannotConnect {
+                    what: what(),
+                    tried: tried(),
+                },
+                3,
+            ),
             (
                 ClientError::NoQuorum {
                     what: what(),
@@ -157,7 +163,13 @@ mod tests {
                 },
                 5,
             ),
-            (ClientError::Verification { what: what(), tried: tried() }, 6),
+            (
+                ClientError::Verification {
+                    what: what(),
+                    tried: tried(),
+                },
+                6,
+            ),
             (
                 ClientError::Timeout {
                     what: what(),
@@ -167,7 +179,13 @@ mod tests {
                 },
                 8,
             ),
-            (ClientError::BadRequest { what: what(), why: "y".into() }, 1),
+            (
+                ClientError::BadRequest {
+                    what: what(),
+                    why: "y".into(),
+                },
+                1,
+            ),
         ];
         for (error, code) in cases {
             let effect = error.effect();

@@ -10,9 +10,7 @@ use super::{
     member::MemberRow,
     progress::Progress,
 };
-use crate::{
-    pb::{self, join_progress::Phase},
-};
+use crate::pb::{self, join_progress::Phase};
 
 /// Admit a waiting node: it catches up as a learner, then votes
 #[derive(Debug, Args)]
@@ -21,7 +19,7 @@ Example:
   dos-cluster serve --data-dir /var/lib/dos --listen 0.0.0.0:7420 --advertise n4:7420 ...   # on the new machine
   dos-cluster --endpoints n1:7420 join n4:7420                                              # from anywhere
 
-Returns when the node votes. Stopping the command before that undoes nothing: run it again to go on.")]
+Returns when the node votes; keep it running until then.")]
 pub(super) struct Join {
     /// Client address of the waiting node
     #[arg(value_name = "HOST:PORT")]
@@ -52,27 +50,37 @@ impl Join {
         }
         drop(progress);
         match last {
-            Some(pb::JoinProgress { member: Some(member), phase, .. })
-                if phase == i32::from(Phase::Voter) =>
-            {
-                let joined = Joined { member: MemberRow::voter(&member) };
+            Some(pb::JoinProgress {
+                member: Some(member),
+                phase,
+                ..
+            }) if phase == i32::from(Phase::Voter) => {
+                let joined = Joined {
+                    member: MemberRow::voter(&member),
+                };
                 context.output.show(&joined, |joined| {
                     MemberRow::table(std::slice::from_ref(&joined.member))
                 })?;
                 Ok(Exit::Done)
             }
             _ => {
-                let message = format!("node {}: the cluster stopped reporting before it voted", self.address);
-                Err(undecided(&self.address, Failure::new(Exit::Timeout, message)))
+                let message = format!(
+                    "node {}: the cluster stopped reporting before it voted",
+                    self.address
+                );
+                Err(undecided(
+                    &self.address,
+                    Failure::new(Exit::Timeout, message),
+                ))
             }
         }
     }
 }
 
 fn undecided(address: &str, failure: Failure) -> Failure {
-    failure
-        .try_next("dos-cluster member list")
-        .try_next(format!("dos-cluster join {address}, if it still waits"))
+    failure.try_next(format!(
+        "dos-cluster member list, to see whether {address} is there"
+    ))
 }
 
 /// Says what has begun: drawn at the bar, or as a line where there is none.

@@ -43,7 +43,9 @@ impl Leader {
         let leads = Leads {
             leader: leader.to_string(),
         };
-        context.output.show(&leads, |leads| format!("{} leads", leads.leader))?;
+        context
+            .output
+            .show(&leads, |leads| format!("{} leads", leads.leader))?;
         Ok(Exit::Done)
     }
 }

@@ -79,7 +79,14 @@ impl MemberRow {
                 row.http_address.clone(),
             ]
         });
-        let headers = ["node", "role", "leader", "client address", "peer address", "http address"];
+        let headers = [
+            "node",
+            "role",
+            "leader",
+            "client address",
+            "peer address",
+            "http address",
+        ];
         table(&headers, &cells.collect::<Vec<_>>())
     }
 }
@@ -92,19 +99,25 @@ impl Member {
                 let status = client.status().await?;
                 if status.cluster_id.is_empty() {
                     let address = &status.client_address;
-                    let message = format!("node {address} waits: it is not a member of a cluster yet");
-                    return Err(Failure::new(Exit::Unhealthy, message).try_next("dos-cluster init --nodes HOST:PORT,..."));
+                    let message =
+                        format!("node {address} waits: it is not a member of a cluster yet");
+                    return Err(Failure::new(Exit::Unhealthy, message)
+                        .try_next("dos-cluster init --nodes HOST:PORT,..."));
                 }
                 status.members
             }
             Verb::Remove { node } => {
                 let members = client.remove_member(node).await?.members;
-                context.output.talk(&format!("removed {node}; its data directory can be deleted"));
+                context.output.talk(&format!(
+                    "removed {node}; its data directory can be deleted"
+                ));
                 members
             }
         };
         let members: Vec<_> = members.iter().filter_map(MemberRow::of).collect();
-        context.output.show(&members, |members| MemberRow::table(members))?;
+        context
+            .output
+            .show(&members, |members| MemberRow::table(members))?;
         Ok(Exit::Done)
     }
 }

@@ -57,11 +57,23 @@ struct Cli {
 #[command(next_help_heading = "Global options")]
 struct Global {
     /// Client addresses of any nodes of the cluster; the others are learned from them
-    #[arg(long, global = true, env = "DOS_CLUSTER_ENDPOINTS", value_name = "HOST:PORT,...")]
+    #[arg(
+        long,
+        global = true,
+        env = "DOS_CLUSTER_ENDPOINTS",
+        value_name = "HOST:PORT,..."
+    )]
     #[arg(value_delimiter = ',', default_value = DEFAULT_ENDPOINT, hide_env_values = true)]
     endpoints: Vec<String>,
     /// What goes to stdout: text for people, or JSON for programs
-    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT"
+    )]
     output: Format,
     /// How long a call is tried before it fails
     #[arg(long, global = true, value_parser = arguments::positive_duration, default_value = "10s")]

@@ -92,12 +92,26 @@ pub(super) fn stderr_is_terminal() -> bool {
 }
 
 fn failure_text(failure: &Failure) -> String {
-    let mut text = format!("error: {}", failure.message);
+    let lines = failure.message.lines().map(plain);
+    let mut text = format!("error: {}", lines.collect::<Vec<_>>().join("\n"));
     for step in &failure.tries {
         text.push_str("\n  try: ");
-        text.push_str(step);
+        text.push_str(&plain(step));
     }
     text
+}
+
+/// Text from elsewhere without control characters: what a journal or a worker holds must not steer a terminal.
+fn plain(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
 }
 
 fn failure_json(failure: &Failure) -> String {
@@ -124,7 +138,7 @@ pub(super) fn table(headers: &[&str], rows: &[Vec<String>]) -> String {
         .load_style(presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Disabled)
         .set_header(headers.iter().map(|header| header.to_uppercase()));
-    table.add_rows(rows.iter().cloned());
+    table.add_rows(rows.iter().map(|row| row.iter().map(|cell| plain(cell))));
     for (index, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, 2));
         let mut cells = rows.iter().filter_map(|row| row.get(index)).peekable();
@@ -140,7 +154,7 @@ pub(super) fn fields(fields: &[(&str, String)]) -> String {
     let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     let lines = fields.iter().map(|(name, value)| {
         let name = name.to_uppercase();
-        format!("{name:width$}  {value}\n")
+        format!("{name:width$}  {}\n", plain(value))
     });
     lines.collect()
 }
@@ -181,6 +195,13 @@ mod tests {
         ];
         let shown = table(&["name", "tail", "by"], &rows);
         assert_eq!(shown, "NAME  TAIL  BY\na        5  x\nbcd   1234");
+    }
+
+    #[test]
+    fn text_from_elsewhere_cannot_steer_the_terminal() {
+        let rows = [vec!["\u{1b}[2Jx\ny".to_owned()]];
+        assert_eq!(table(&["by"], &rows), "BY\n\\u{1b}[2Jx\\ny");
+        assert_eq!(fields(&[("by", "\r".to_owned())]), "BY  \\r\n");
     }
 
     #[test]

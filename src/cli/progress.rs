@@ -23,7 +23,9 @@ impl Progress {
     /// Something whose end is not known.
     pub(super) fn spinner(what: impl Into<String>) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        bar.set_style(style(ProgressStyle::with_template("{spinner} {msg} ({elapsed})")));
+        bar.set_style(style(ProgressStyle::with_template(
+            "{spinner} {msg} ({elapsed})",
+        )));
         bar.set_message(what.into());
         bar.enable_steady_tick(Duration::from_millis(100));
         Self(bar)
@@ -32,7 +34,9 @@ impl Progress {
     /// Bytes of an amount that is not known.
     pub(super) fn byte_counter(what: impl Into<String>) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        bar.set_style(style(ProgressStyle::with_template("{spinner} {msg} {bytes} ({bytes_per_sec})")));
+        bar.set_style(style(ProgressStyle::with_template(
+            "{spinner} {msg} {bytes} ({bytes_per_sec})",
+        )));
         bar.set_message(what.into());
         Self(bar)
     }

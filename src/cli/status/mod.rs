@@ -37,7 +37,7 @@ impl Status {
         let client = context.client()?;
         let asked = ask_all(&client).await;
         if asked.iter().all(|(_, answer)| answer.is_err()) {
-            return Err(nobody_answers(asked));
+            return Err(nobody_answers(&asked));
         }
         let report = Report::of(&asked);
         let shown = Report {
@@ -70,19 +70,18 @@ pub(super) async fn ask_all(client: &Client) -> Vec<Asked> {
     asked
 }
 
-fn nobody_answers(asked: Vec<Asked>) -> Failure {
-    let silent: Vec<_> = asked.iter().map(|(address, _)| address.as_str()).collect();
-    let message = format!("cannot read the status of the cluster: no answer from {}", silent.join(", "));
-    let failure = asked.into_iter().find_map(|(_, answer)| answer.err()).map(Failure::from);
-    match failure {
-        Some(first) if silent.len() == 1 => first,
-        first => Failure {
-            message,
-            effect: first.and_then(|first| first.effect),
-            ..Failure::new(Exit::CannotConnect, "")
-        }
-        .try_next("start the nodes, or name others with --endpoints HOST:PORT,..."),
+/// The only node's own failure; of several, that none answers.
+fn nobody_answers(asked: &[Asked]) -> Failure {
+    if let [(_, Err(error))] = asked {
+        return error.clone().into();
     }
+    let silent: Vec<_> = asked.iter().map(|(address, _)| address.as_str()).collect();
+    let message = format!(
+        "cannot read the status of the cluster: no answer from {}",
+        silent.join(", ")
+    );
+    Failure::new(Exit::CannotConnect, message)
+        .try_next("start the nodes, or name others with --endpoints HOST:PORT,...")
 }
 
 /// Why the cluster does not serve; `None` if it does.
@@ -95,7 +94,8 @@ pub(super) fn verdict(report: &Report) -> Option<Failure> {
         failure.try_next(format!("dos-cluster init --nodes {}", waiting.join(",")))
     } else {
         match report.missing.as_slice() {
-            [] => failure.try_next("dos-cluster status, in a moment: an election takes about a second"),
+            [] => failure
+                .try_next("dos-cluster status, in a moment: an election takes about a second"),
             missing => failure.try_next(format!("start {}", missing.join(" and "))),
         }
     })
@@ -111,7 +111,11 @@ fn text(report: &Report) -> String {
         let problem = node.problem.as_ref()?;
         Some(format!("\n{}: {problem}", node.address))
     });
-    format!("{header}\n{}{}", nodes_table(&report.nodes), problems.collect::<String>())
+    format!(
+        "{header}\n{}{}",
+        nodes_table(&report.nodes),
+        problems.collect::<String>()
+    )
 }
 
 /// The nodes, one a line.
@@ -130,7 +134,15 @@ pub(super) fn nodes_table(nodes: &[NodeRow]) -> String {
             ]
         })
         .collect();
-    let headers = ["node", "state", "address", "term", "applied", "lag", "last answer"];
+    let headers = [
+        "node",
+        "state",
+        "address",
+        "term",
+        "applied",
+        "lag",
+        "last answer",
+    ];
     table(&headers, &rows)
 }
 

@@ -58,7 +58,8 @@ impl Report {
         let answers = || asked.iter().filter_map(|(_, answer)| answer.as_ref().ok());
         let formed = || answers().filter(|status| !status.cluster_id.is_empty());
         // The newest leader knows best; without one, whoever has applied the most.
-        let best = formed().max_by_key(|status| (is_leader(status), status.term, status.applied_index));
+        let best =
+            formed().max_by_key(|status| (is_leader(status), status.term, status.applied_index));
         let leader = best.filter(|status| is_leader(status));
         let members: &[pb::MemberStatus] = best.map_or(&[], |status| &status.members);
 
@@ -96,12 +97,16 @@ impl Report {
     pub(crate) fn shown(&self, all: bool) -> Vec<NodeRow> {
         let any_member = self.nodes.iter().any(|node| node.member);
         let nodes = self.nodes.iter();
-        nodes.filter(|node| all || node.member || !any_member).cloned().collect()
+        nodes
+            .filter(|node| all || node.member || !any_member)
+            .cloned()
+            .collect()
     }
 
     fn judge(&mut self, leader: Option<&pb::StatusResponse>) {
         let voters: Vec<_> = self.nodes.iter().filter(|node| node.voter).collect();
-        let name = |row: &NodeRow| format!("{} ({})", row.node.as_deref().unwrap_or("?"), row.address);
+        let name =
+            |row: &NodeRow| format!("{} ({})", row.node.as_deref().unwrap_or("?"), row.address);
         let silent = voters.iter().filter(|row| row.state == "unreachable");
         self.missing = silent.map(|row| name(row)).collect();
         let (all, answering) = (voters.len(), voters.len() - self.missing.len());
@@ -110,7 +115,11 @@ impl Report {
             missing => format!("; missing: {}", missing.join(", ")),
         };
         self.problem = if self.cluster_id.is_none() {
-            let waiting = self.nodes.iter().filter(|node| node.state == "waiting").count();
+            let waiting = self
+                .nodes
+                .iter()
+                .filter(|node| node.state == "waiting")
+                .count();
             Some(match waiting {
                 0 => "no node that answers belongs to a cluster or waits for one".to_owned(),
                 1 => "there is no cluster yet: 1 node waits for init".to_owned(),
@@ -122,9 +131,13 @@ impl Report {
                 format!("the cluster has no quorum: {answering} of {all} voters answer, and no majority has acknowledged its leader for {silence} ms{who}")
             })
         } else if answering * 2 <= all {
-            Some(format!("the cluster has no quorum: {answering} of {all} voters answer{who}"))
+            Some(format!(
+                "the cluster has no quorum: {answering} of {all} voters answer{who}"
+            ))
         } else {
-            Some(format!("the cluster has no leader: {answering} of {all} voters answer{who}"))
+            Some(format!(
+                "the cluster has no leader: {answering} of {all} voters answer{who}"
+            ))
         };
         self.healthy = self.problem.is_none();
         if !self.healthy {
@@ -172,7 +185,9 @@ fn member_row<E: Display>(
     let row = match own {
         Some(own) => answered_row(&member.client_address, own),
         None => {
-            let answer = asked.iter().find(|(address, _)| *address == member.client_address);
+            let answer = asked
+                .iter()
+                .find(|(address, _)| *address == member.client_address);
             let problem = match answer {
                 Some((_, Err(error))) => error.to_string(),
                 Some((_, Ok(_))) => "another node answers at its address".to_owned(),
@@ -207,7 +222,10 @@ fn other_row<E: Display>(
             let mut row = answered_row(address, status);
             let foreign = !status.cluster_id.is_empty() && cluster_id != Some(&*status.cluster_id);
             if foreign {
-                row.problem = Some(format!("it belongs to another cluster, {}", status.cluster_id));
+                row.problem = Some(format!(
+                    "it belongs to another cluster, {}",
+                    status.cluster_id
+                ));
             }
             row
         }

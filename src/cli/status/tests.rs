@@ -25,7 +25,9 @@ fn node(id: u64, state: pb::NodeState) -> (String, Answer) {
         term: 3,
         last_log_index: 100,
         applied_index: if leads { 100 } else { 95 },
-        members: (1..=3).map(|member_id| member(member_id, leads.then_some(40))).collect(),
+        members: (1..=3)
+            .map(|member_id| member(member_id, leads.then_some(40)))
+            .collect(),
         quorum_acknowledged_ms: leads.then_some(10),
         ..pb::StatusResponse::default()
     };
@@ -53,10 +55,17 @@ fn a_cluster_with_a_leader_and_one_silent_voter_serves_and_names_it() {
     assert_eq!(report.missing, ["n3 (n3:7420)"]);
     let lags: Vec<_> = report.nodes.iter().map(|row| row.lag).collect();
     assert_eq!(lags, [Some(0), Some(5), Some(10)]);
-    assert_eq!(report.nodes[0].last_answer_ms, None, "a leader does not answer itself");
+    assert_eq!(
+        report.nodes[0].last_answer_ms, None,
+        "a leader does not answer itself"
+    );
     assert_eq!(report.nodes[1].last_answer_ms, Some(40));
     assert_eq!(report.nodes[2].state, "unreachable");
-    assert!(text(&report).contains("n3:7420: connection refused"), "{}", text(&report));
+    assert!(
+        text(&report).contains("n3:7420: connection refused"),
+        "{}",
+        text(&report)
+    );
 }
 
 #[test]
@@ -90,14 +99,20 @@ fn an_election_under_way_is_no_leader() {
     use pb::NodeState::{Candidate, Follower};
     let report = Report::of(&[node(1, Candidate), node(2, Follower), node(3, Follower)]);
     let failure = verdict(&report).unwrap();
-    assert_eq!(failure.message, "the cluster has no leader: 3 of 3 voters answer");
+    assert_eq!(
+        failure.message,
+        "the cluster has no leader: 3 of 3 voters answer"
+    );
 }
 
 #[test]
 fn waiting_nodes_are_told_how_to_form_a_cluster() {
     let report = Report::of(&[waiting(1), waiting(2), silent(3)]);
     let failure = verdict(&report).unwrap();
-    assert_eq!(failure.message, "there is no cluster yet: 2 nodes wait for init");
+    assert_eq!(
+        failure.message,
+        "there is no cluster yet: 2 nodes wait for init"
+    );
     assert_eq!(failure.tries, ["dos-cluster init --nodes n1:7420,n2:7420"]);
     assert_eq!(report.shown(false).len(), 3);
 }

@@ -150,7 +150,11 @@ fn two_listeners_on_one_port_are_refused() {
     assert_eq!(faults([shared]).len(), 1);
     let apart = flags(&[("peer_listen", "127.0.0.2:7420")]);
     NodeConfig::from_layers([apart]).unwrap();
-    let any = [("listen", "a:0"), ("peer_listen", "a:0"), ("http_listen", "a:0")];
+    let any = [
+        ("listen", "a:0"),
+        ("peer_listen", "a:0"),
+        ("http_listen", "a:0"),
+    ];
     NodeConfig::from_layers([flags(&any)]).unwrap();
 }
 
