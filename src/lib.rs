@@ -5,12 +5,12 @@
 //! | floor | modules | what it owns |
 //! | --- | --- | --- |
 //! | 0 | [`domain`], [`codec`], [`pb`] | the words and the rules: pure, deterministic, no I/O |
-//! | 1 | [`env`], `storage` | the only door to the outside world; the write-ahead log and the state store |
+//! | 1 | [`mod@env`], `storage` | the only door to the outside world; the write-ahead log and the state store |
 //! | 2 | `raft` | the only place that spells openraft |
 //! | 3 | `node` | one server: configuration, append path, services, health |
 //! | 4 | `client`, `cli` | what a worker links; what an operator types |
 //!
-//! The client needs floor 0, [`env`] and [`pb`] only, so a worker links it without RocksDB or Raft
+//! The client needs floor 0, [`mod@env`] and [`pb`] only, so a worker links it without RocksDB or Raft
 //! (`default-features = false`).
 
 #[cfg(feature = "cli")]
@@ -22,5 +22,9 @@ pub mod env;
 #[cfg(feature = "server")]
 pub mod node;
 pub mod pb;
+#[cfg(feature = "server")]
+pub mod node;
+#[cfg(feature = "server")]
+pub mod raft;
 #[cfg(feature = "server")]
 pub mod storage;

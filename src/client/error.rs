@@ -135,6 +135,19 @@ pub enum ClientError {
         /// Whether the call may have happened.
         effect: Effect,
     },
+    /// A node tried, and says why it did not come to an end.
+    #[error("cannot {what}: {reason}{}", match .effect {
+        Effect::None => "",
+        Effect::Unknown => "; part of it may have been carried out: `dos-cluster status` shows what is",
+    })]
+    Failed {
+        /// Verb and object of the call.
+        what: String,
+        /// The node's own words.
+        reason: String,
+        /// Whether the call may have happened.
+        effect: Effect,
+    },
     /// The call itself is wrong; nothing was changed.
     #[error("cannot {what}: {why}")]
     BadRequest {
@@ -248,6 +261,7 @@ impl ClientError {
             | Self::NoQuorum { effect, .. }
             | Self::NotReady { effect, .. }
             | Self::Timeout { effect, .. }
+            | Self::Failed { effect, .. }
             | Self::BadAnswer { effect, .. } => *effect,
             Self::CannotConnect { .. }
             | Self::Overloaded { .. }
@@ -277,6 +291,7 @@ impl ClientError {
             | Self::TailMismatch { .. } => ErrorKind::Verification,
             Self::Timeout { .. } => ErrorKind::Timeout,
             Self::BadRequest { .. }
+            | Self::Failed { .. }
             | Self::BadAnswer { .. }
             | Self::JournalCut { .. }
             | Self::Closed { .. }

@@ -34,6 +34,8 @@ pub(super) enum FailureKind {
     Damaged,
     /// The answer breaks the protocol.
     BadAnswer,
+    /// The node tried, and says why it did not come to an end.
+    Failed,
 }
 
 /// One failed attempt at one node.
@@ -96,9 +98,11 @@ impl Failure {
                 _ => FailureKind::BadRequest,
             },
             "bad_request" => FailureKind::BadRequest,
-            "starting" | "waiting" | "no_leader" | "stopping" | "not_leader" => {
-                FailureKind::NotReady
-            }
+            "starting" | "waiting" | "no_leader" | "stopping" | "not_leader" | "behind"
+            | "unfit" | "storage" => FailureKind::NotReady,
+            // Whoever reads on elsewhere sees there that it was cut.
+            "cut_meanwhile" => FailureKind::Lost,
+            "membership" | "peer" => FailureKind::Failed,
             "no_quorum" => FailureKind::NoQuorum,
             "leader_lost" => FailureKind::Lost,
             "timeout" => FailureKind::Timeout,
@@ -183,6 +187,11 @@ impl Failure {
                 ClientError::Overloaded { what, reason }
             }
             FailureKind::Damaged => ClientError::Verification { what, tried },
+            FailureKind::Failed => ClientError::Failed {
+                what,
+                reason,
+                effect,
+            },
             FailureKind::Connect
             | FailureKind::Timeout
             | FailureKind::Lost
@@ -202,7 +211,7 @@ impl Failure {
             FailureKind::Connect => 0,
             FailureKind::Lost => 1,
             FailureKind::Timeout => 2,
-            FailureKind::BadAnswer => 3,
+            FailureKind::BadAnswer | FailureKind::Failed => 3,
             FailureKind::Overloaded => 4,
             FailureKind::NotReady => 5,
             FailureKind::Damaged => 6,

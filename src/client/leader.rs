@@ -26,11 +26,9 @@ pub(super) fn authority(endpoint: &str) -> Result<String, ClientError> {
     if parsed.host().is_empty() || text.contains('@') {
         return Err(bad("it names no host"));
     }
-    Ok(match parsed.port() {
+    Ok(match parsed.port_u16() {
         Some(_) => text.to_owned(),
-        None if text.contains("]:") || (text.ends_with(':')) => {
-            return Err(bad("its port is no number"));
-        }
+        None if text.len() > parsed.host().len() => return Err(bad("its port is no number")),
         None => format!("{text}:{DEFAULT_PORT}"),
     })
 }

@@ -32,6 +32,12 @@ mod read;
 pub mod replay;
 pub mod restore;
 mod retry;
+#[cfg(test)]
+#[cfg(feature = "server")]
+mod testing;
+#[cfg(test)]
+#[cfg(feature = "server")]
+mod tests;
 
 use std::{
     collections::BTreeMap,

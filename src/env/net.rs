@@ -18,7 +18,7 @@ use tokio::net as tcp;
 #[cfg(sim)]
 use turmoil::net as tcp;
 
-pub use tcp::{TcpListener, TcpStream};
+pub use tcp::TcpStream;
 
 /// HTTP/2 flow control window of one stream, in bytes: how much a peer sends before this side has read any of it.
 pub const STREAM_WINDOW_BYTES: u32 = 4 << 20;
@@ -28,13 +28,73 @@ pub const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 /// How long [`incoming`] pauses after a failed accept (out of file descriptors, say) before it tries again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// A listening socket. `axum::serve` takes it too.
+pub struct TcpListener {
+    inner: tcp::TcpListener,
+}
+
+impl std::fmt::Debug for TcpListener {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_tuple("TcpListener")
+            .field(&self.local_addr())
+            .finish()
+    }
+}
+
+impl TcpListener {
+    /// Where it listens.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.inner.local_addr()
+    }
+
+    /// The next connection. One connection's trouble must not end a server: a failed accept is logged and tried again.
+    pub async fn accept(&self) -> Connection {
+        loop {
+            match self.inner.accept().await {
+                Ok((stream, _)) => match stream.set_nodelay(true) {
+                    Ok(()) => return Connection { stream },
+                    Err(error) => {
+                        tracing::debug!(%error, "a connection was gone before it was accepted");
+                    }
+                },
+                Err(error) => {
+                    tracing::info!(%error, "cannot accept a connection; trying again");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(feature = "server")]
+impl axum::serve::Listener for TcpListener {
+    type Io = Connection;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Connection, SocketAddr) {
+        loop {
+            let connection = Self::accept(self).await;
+            // A peer that is gone already has no address.
+            if let Ok(peer) = connection.peer_addr() {
+                return (connection, peer);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Self::local_addr(self)
+    }
+}
+
 /// Listens on `address` (`host:port`; port 0 takes any free one).
 pub async fn bind(address: &str) -> io::Result<TcpListener> {
     #[cfg_attr(
         not(sim),
         expect(clippy::disallowed_methods, reason = "env is the door to the network")
     )]
-    TcpListener::bind(address).await
+    let inner = tcp::TcpListener::bind(address).await?;
+    Ok(TcpListener { inner })
 }
 
 /// Connects to `authority` (`host:port`). Without a deadline of its own: wrap it in [`super::time::timeout`].
@@ -48,24 +108,11 @@ pub async fn connect(authority: &str) -> io::Result<Connection> {
     Ok(Connection { stream })
 }
 
-/// The connections made to a listener, for `Server::serve_with_incoming`. It never ends and yields no errors: a
-/// failed accept is logged and tried again, for one connection's trouble must not end a server.
+/// The connections made to a listener, for `Server::serve_with_incoming`. It never ends and yields no errors.
 pub fn incoming(listener: TcpListener) -> impl Stream<Item = io::Result<Connection>> {
     futures::stream::unfold(listener, |listener| async move {
-        loop {
-            match listener.accept().await {
-                Ok((stream, _)) => match stream.set_nodelay(true) {
-                    Ok(()) => return Some((Ok(Connection { stream }), listener)),
-                    Err(error) => {
-                        tracing::debug!(%error, "a connection was gone before it was accepted")
-                    }
-                },
-                Err(error) => {
-                    tracing::info!(%error, "cannot accept a connection; trying again");
-                    sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
+        let connection = listener.accept().await;
+        Some((Ok(connection), listener))
     })
 }
 

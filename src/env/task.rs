@@ -1,7 +1,6 @@
 //! Tasks, blocking work, and the single writer behind a bounded queue.
 
 use std::future::Future;
-#[cfg(sim)]
 use std::time::Duration;
 
 pub use tokio::task::{AbortHandle, JoinError, JoinHandle, JoinSet};
@@ -72,7 +71,7 @@ pub struct BatchLimits {
 }
 
 /// Time without work after which [`BatchWorker::idle`] is called.
-pub const IDLE_AFTER: std::time::Duration = std::time::Duration::from_millis(50);
+pub const IDLE_AFTER: Duration = Duration::from_millis(50);
 
 /// Why an item was not queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

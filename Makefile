@@ -1,0 +1,46 @@
+# Two commands: `make demo` and `make test`. Both install what they need from Debian's packages if it is missing (as root; else
+# they print the line to run), and build into one folder outside the checkout, so that RocksDB is compiled once.
+
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/dos-cluster/target
+export CARGO_TERM_COLOR ?= auto
+SIM_TARGET_DIR = $(CARGO_TARGET_DIR)-sim
+
+.PHONY: demo test build fix fmt clippy doc unit cluster sim deny packages
+
+demo: build
+	$(CARGO_TARGET_DIR)/debug/dos-cluster demo
+
+build: packages
+	cargo build --locked
+
+test: packages fmt clippy doc unit cluster sim
+
+fmt:
+	cargo fmt --all --check
+	cd cluster-tests/sim && cargo fmt --check
+
+clippy: packages
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+doc: packages
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+
+unit: packages
+	cargo test --locked --lib --bins -p dos-cluster -p dos-jepsen
+
+cluster: build
+	cargo test --locked -p dos-cluster-tests
+
+sim: packages
+	cd cluster-tests/sim && CARGO_TARGET_DIR=$(SIM_TARGET_DIR) cargo run --locked -- --seeds 1..101
+
+fix:
+	cargo fmt --all
+	cd cluster-tests/sim && cargo fmt
+	cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged
+
+deny:
+	cargo deny --config .deny.toml check bans licenses sources
+
+packages:
+	@.ci/packages

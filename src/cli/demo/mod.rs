@@ -1,0 +1,66 @@
+//! `dos-cluster demo`: a worker and the leading server die together, and the counts still come out right.
+//!
+//! Everything is real: three server processes, two word-count workers as processes of their own, `kill -9`. The story goes to
+//! stdout with times; any difference at the end is a failure.
+
+mod input;
+mod story;
+mod wordcount;
+mod worker;
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{
+    Context,
+    exit::{Exit, Failure},
+};
+
+/// The job's name in the cluster.
+const JOB: &str = "wordcount";
+
+/// Show a worker and a server dying together, and nothing acknowledged being lost
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  dos-cluster demo
+  dos-cluster demo --input /var/log/dpkg.log --dir /tmp/demo
+
+Starts three servers and two word-count workers on this machine, kills -9 one worker and the leading server at the same
+moment, deletes the worker's directory, restores it elsewhere from the survivors at the recovery line, finishes the count and
+compares it with one made without the cluster. Exit code 6 if they differ.")]
+pub(super) struct Demo {
+    /// The text to count [default: a text that is on every Debian, or this program's own licence notice, many times over]
+    #[arg(long, value_name = "FILE")]
+    input: Option<PathBuf>,
+    /// Where everything goes; kept afterwards. Without it: a temporary directory, removed at the end
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Lines between two checkpoints of a worker
+    #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(1..))]
+    checkpoint_lines: u64,
+    /// Lines that each worker counts in a second, so that there is time to watch; 0: as fast as it can
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    lines_per_second: u64,
+}
+
+/// A word-count worker of the demo: a process of its own, started by `demo`
+#[derive(Debug, Args)]
+#[command(hide = true)]
+pub(super) struct DemoWorker {
+    #[command(flatten)]
+    task: worker::Task,
+}
+
+impl Demo {
+    pub(super) async fn run(self, context: &Context) -> Result<Exit, Failure> {
+        story::tell(self, context).await
+    }
+}
+
+impl DemoWorker {
+    pub(super) async fn run(self, context: &Context) -> Result<Exit, Failure> {
+        worker::run(self.task, context).await
+    }
+}

@@ -1,0 +1,661 @@
+//! A cluster in this process, for the client's tests: the real rules of the domain behind real gRPC servers, all members
+//! sharing one state. What it does not have is replication; what it has are faults.
+
+use std::{
+    collections::BTreeMap,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::Stream;
+use prost::Message;
+use tokio::{runtime::Runtime, sync::mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{
+    Code, Request, Response, Status, Streaming,
+    metadata::{MetadataMap, MetadataValue},
+};
+
+use super::{Client, ClientOptions, failure::DETAIL_KEY};
+use crate::{
+    codec::{CodecError, wire},
+    domain::{
+        Append, Change, Command, Epoch, FencingToken, Journal, JournalId, JournalKind, JournalRef,
+        Offset, OpenJournal, Outcome, Rejected, State, WorkerRef,
+    },
+    env::net::{self, ChannelOptions},
+    pb::{self, append_request, append_response, read_response},
+};
+
+/// Bytes of one read answer: small, so that ranges take several.
+const READ_BYTES: usize = 10_000;
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// What goes wrong at one node.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Faults {
+    /// Reads carry wrong checksums.
+    pub(super) corrupt_reads: bool,
+    /// That many commands are carried out and not answered: the connection breaks instead.
+    pub(super) lost_answers: u32,
+    /// Append streams break after that many data messages, the last of which is carried out and not answered.
+    pub(super) break_appends_after: Option<u32>,
+    /// Append streams take data and never answer it, nor carry it out.
+    pub(super) swallow_appends: bool,
+    /// Reads break after that many pieces.
+    pub(super) break_reads_after: Option<u32>,
+    /// The node says that it knows no leader.
+    pub(super) no_leader: bool,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: State,
+    log_index: u64,
+    bytes: BTreeMap<JournalId, Vec<u8>>,
+    leader: usize,
+    addresses: Vec<String>,
+    faults: Vec<Faults>,
+    /// Commands carried out, by node.
+    carried_out: Vec<u32>,
+    append_opens: Vec<u32>,
+}
+
+impl Shared {
+    fn add_node(&mut self) {
+        self.addresses.push("127.0.0.1:0".into());
+        self.faults.push(Faults::default());
+        self.carried_out.push(0);
+        self.append_opens.push(0);
+    }
+
+    fn apply(&mut self, command: &Command) -> Result<Outcome, Rejected> {
+        self.log_index += 1;
+        let mut changes = Vec::new();
+        let outcome = self.state.apply(self.log_index, 0, command, &mut changes);
+        for change in changes {
+            match change {
+                Change::Chunk { journal, data, .. } => {
+                    self.bytes.entry(journal).or_default().extend(&data);
+                }
+                Change::Cut { journal, at } => {
+                    let at = usize::try_from(at.0).unwrap();
+                    self.bytes.entry(journal).or_default().truncate(at);
+                }
+                _ => {}
+            }
+        }
+        outcome
+    }
+}
+
+/// A cluster of nodes that share one state.
+pub(super) struct FakeCluster {
+    shared: Arc<Mutex<Shared>>,
+    nodes: Vec<Option<Runtime>>,
+}
+
+impl Drop for FakeCluster {
+    fn drop(&mut self) {
+        for node in 0..self.nodes.len() {
+            self.kill(node);
+        }
+    }
+}
+
+impl FakeCluster {
+    pub(super) async fn start(nodes: usize) -> Self {
+        let mut cluster = Self {
+            shared: Arc::default(),
+            nodes: Vec::new(),
+        };
+        for node in 0..nodes {
+            cluster.nodes.push(None);
+            cluster.shared().add_node();
+            cluster.restart(node).await;
+        }
+        cluster
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends a node at once: its connections break.
+    pub(super) fn kill(&mut self, node: usize) {
+        if let Some(runtime) = self.nodes[node].take() {
+            runtime.shutdown_background();
+        }
+    }
+
+    /// Starts a node, at the address it had.
+    pub(super) async fn restart(&mut self, node: usize) {
+        self.kill(node);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let wanted = self.shared().addresses[node].clone();
+        let (told, address) = tokio::sync::oneshot::channel();
+        let fake = Node {
+            node,
+            shared: self.shared.clone(),
+        };
+        runtime.spawn(async move {
+            let listener = loop {
+                match net::bind(&wanted).await {
+                    Ok(listener) => break listener,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+                }
+            };
+            told.send(listener.local_addr().unwrap().to_string())
+                .unwrap();
+            net::server(ChannelOptions::default())
+                .add_service(pb::journals_server::JournalsServer::new(fake.clone()))
+                .add_service(pb::workers_server::WorkersServer::new(fake.clone()))
+                .add_service(pb::checkpoints_server::CheckpointsServer::new(fake.clone()))
+                .add_service(pb::cluster_server::ClusterServer::new(fake))
+                .serve_with_incoming(net::incoming(listener))
+                .await
+                .unwrap();
+        });
+        let address = address.await.unwrap();
+        self.shared().addresses[node] = address;
+        self.nodes[node] = Some(runtime);
+    }
+
+    pub(super) fn address(&self, node: usize) -> String {
+        self.shared().addresses[node].clone()
+    }
+
+    /// A client with short timeouts that begins at these nodes.
+    pub(super) fn client(&self, nodes: &[usize]) -> Client {
+        let mut options = ClientOptions::new(nodes.iter().map(|node| self.address(*node)));
+        options.timeout = Duration::from_secs(3);
+        options.attempt_timeout = Duration::from_secs(1);
+        Client::new(options).unwrap()
+    }
+
+    pub(super) fn lead(&self, node: usize) {
+        self.shared().leader = node;
+    }
+
+    pub(super) fn fault(&self, node: usize, change: impl FnOnce(&mut Faults)) {
+        change(&mut self.shared().faults[node]);
+    }
+
+    /// The bytes of a journal, and its writer's token.
+    pub(super) fn journal(&self, journal: &JournalRef) -> (Vec<u8>, FencingToken) {
+        let shared = self.shared();
+        let found = shared.state.journal(journal).unwrap();
+        let bytes = shared.bytes.get(&found.id).cloned().unwrap_or_default();
+        (bytes, found.token)
+    }
+
+    pub(super) fn epoch(&self, worker: &WorkerRef) -> Epoch {
+        self.shared().state.worker(worker).unwrap().epoch
+    }
+
+    pub(super) fn apply(&self, command: &Command) -> Result<Outcome, Rejected> {
+        self.shared().apply(command)
+    }
+
+    /// Commands that a node was sent and carried out.
+    pub(super) fn carried_out(&self, node: usize) -> u32 {
+        self.shared().carried_out[node]
+    }
+
+    /// Append streams opened at a node.
+    pub(super) fn append_opens(&self, node: usize) -> u32 {
+        self.shared().append_opens[node]
+    }
+}
+
+/// A status as the nodes send it.
+fn failed(code: Code, name: &str, effect: pb::Effect, rejected: Option<&Rejected>) -> Status {
+    let detail = pb::ErrorDetail {
+        effect: effect.into(),
+        code: name.into(),
+        rejected: rejected.map(Into::into),
+        leader_address: String::new(),
+    };
+    let mut metadata = MetadataMap::new();
+    metadata.insert_bin(
+        DETAIL_KEY,
+        MetadataValue::from_bytes(&detail.encode_to_vec()),
+    );
+    let message = rejected.map_or_else(|| name.to_owned(), ToString::to_string);
+    Status::with_metadata(code, message, metadata)
+}
+
+fn rejected(rejected: Rejected) -> Status {
+    let code = Code::FailedPrecondition;
+    failed(code, "rejected", pb::Effect::None, Some(&rejected))
+}
+
+fn bad_request(_: CodecError) -> Status {
+    failed(Code::InvalidArgument, "bad_request", pb::Effect::None, None)
+}
+
+#[derive(Clone)]
+struct Node {
+    node: usize,
+    shared: Arc<Mutex<Shared>>,
+}
+
+impl Node {
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn command<C: TryInto<T, Error = CodecError>, T>(
+        &self,
+        message: C,
+        wrap: impl FnOnce(T) -> Command,
+    ) -> Result<Outcome, Status> {
+        let command = wrap(message.try_into().map_err(bad_request)?);
+        let mut shared = self.shared();
+        if shared.faults[self.node].no_leader {
+            let code = Code::Unavailable;
+            return Err(failed(code, "no_leader", pb::Effect::None, None));
+        }
+        let outcome = shared.apply(&command);
+        shared.carried_out[self.node] += 1;
+        let faults = &mut shared.faults[self.node];
+        if faults.lost_answers > 0 {
+            faults.lost_answers -= 1;
+            return Err(Status::unavailable("connection reset by the test"));
+        }
+        outcome.map_err(rejected)
+    }
+
+    fn stat(&self, shared: &Shared, journal: &Journal) -> pb::JournalStat {
+        let name = shared.state.journal_ref(journal).unwrap();
+        pb::JournalStat {
+            journal: Some(wire::journal_to_pb(&name)),
+            kind: wire::kind_to_pb(journal.kind).into(),
+            id: journal.id.0,
+            tail: journal.tail.0,
+            token: Some(wire::token_to_pb(journal.token)),
+            cuts: journal.cuts,
+        }
+    }
+
+    fn open_append(&self, open: pb::OpenAppend) -> Result<pb::AppendOpened, Status> {
+        let command = Command::OpenJournal(OpenJournal {
+            journal: wire::journal_from_pb(open.journal).map_err(bad_request)?,
+            kind: wire::kind_from_pb(open.kind).map_err(bad_request)?,
+            epoch: Epoch(open.epoch),
+            expected: open.expected_offset.map(Offset),
+        });
+        let mut shared = self.shared();
+        if shared.faults[self.node].no_leader {
+            let code = Code::Unavailable;
+            return Err(failed(code, "no_leader", pb::Effect::None, None));
+        }
+        shared.append_opens[self.node] += 1;
+        let Outcome::JournalOpened(opened) = shared.apply(&command).map_err(rejected)? else {
+            panic!("an open answers with what it opened");
+        };
+        let faults = &mut shared.faults[self.node];
+        if faults.lost_answers > 0 {
+            faults.lost_answers -= 1;
+            return Err(Status::unavailable("connection reset by the test"));
+        }
+        let leads = shared.leader == self.node;
+        Ok(pb::AppendOpened {
+            journal: opened.journal.0,
+            token: Some(wire::token_to_pb(opened.token)),
+            tail: opened.tail.0,
+            leader_address: if leads {
+                String::new()
+            } else {
+                shared.addresses[shared.leader].clone()
+            },
+        })
+    }
+
+    async fn run_append(
+        &self,
+        mut requests: Streaming<pb::AppendRequest>,
+        answers: &mpsc::Sender<Result<pb::AppendResponse, Status>>,
+    ) -> Result<(), Status> {
+        use append_request::Request as Wire;
+        let first = requests.message().await?.and_then(|first| first.request);
+        let Some(Wire::Open(open)) = first else {
+            return Err(Status::invalid_argument("no open"));
+        };
+        let opened = self.open_append(open)?;
+        let (journal, token) = (JournalId(opened.journal), wire::token_from_pb(opened.token));
+        let mut tail = opened.tail;
+        let answer = |response| {
+            Ok(pb::AppendResponse {
+                response: Some(response),
+            })
+        };
+        let _ = answers
+            .send(answer(append_response::Response::Opened(opened)))
+            .await;
+        let mut messages = 0;
+        while let Some(request) = requests.message().await? {
+            let Some(Wire::Data(data)) = request.request else {
+                return Err(Status::invalid_argument("no data"));
+            };
+            assert_eq!(crc32c::crc32c(&data.data), data.crc32c);
+            let faults = self.shared().faults[self.node].clone();
+            if faults.swallow_appends {
+                continue;
+            }
+            let append = Append {
+                journal,
+                token,
+                at: Offset(data.at),
+                data: data.data,
+            };
+            let (outcome, log_index) = {
+                let mut shared = self.shared();
+                let outcome = shared.apply(&Command::Append(vec![append]));
+                (outcome, shared.log_index)
+            };
+            let Ok(Outcome::Appended(mut done)) = outcome else {
+                panic!("an append answers for each");
+            };
+            tail = done.remove(0).map_err(rejected)?.tail.0;
+            messages += 1;
+            if faults.break_appends_after == Some(messages) {
+                return Err(Status::unavailable("connection reset by the test"));
+            }
+            let progress = pb::AppendProgress {
+                written: tail,
+                durable: tail,
+                log_index,
+            };
+            let progress = append_response::Response::Progress(progress);
+            let _ = answers.send(answer(progress)).await;
+        }
+        let progress = pb::AppendProgress {
+            written: tail,
+            durable: tail,
+            log_index: self.shared().log_index,
+        };
+        let _ = answers
+            .send(answer(append_response::Response::Progress(progress)))
+            .await;
+        Ok(())
+    }
+}
+
+#[tonic::async_trait]
+impl pb::journals_server::Journals for Node {
+    type AppendStream = Answers<pb::AppendResponse>;
+    type ReadStream = Answers<pb::ReadResponse>;
+
+    async fn append(
+        &self,
+        request: Request<Streaming<pb::AppendRequest>>,
+    ) -> Result<Response<Self::AppendStream>, Status> {
+        let (answers, stream) = mpsc::channel(16);
+        let node = self.clone();
+        tokio::spawn(async move {
+            if let Err(status) = node.run_append(request.into_inner(), &answers).await {
+                let _ = answers.send(Err(status)).await;
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+
+    async fn read(
+        &self,
+        request: Request<pb::ReadRequest>,
+    ) -> Result<Response<Self::ReadStream>, Status> {
+        let request = request.into_inner();
+        let journal = wire::journal_from_pb(request.journal).map_err(bad_request)?;
+        let shared = self.shared();
+        let found = shared.state.journal(&journal).map_err(rejected)?;
+        let faults = shared.faults[self.node].clone();
+        let stat = self.stat(&shared, found);
+        let bytes = shared.bytes.get(&found.id).cloned().unwrap_or_default();
+        let to = request.to.unwrap_or(stat.tail);
+        if to > stat.tail || request.from > to {
+            return Err(failed(
+                Code::InvalidArgument,
+                "bad_request",
+                pb::Effect::None,
+                None,
+            ));
+        }
+        let mut answers = vec![Ok(read_response::Response::Header(pb::ReadHeader {
+            stat: Some(stat),
+            applied_index: shared.log_index,
+            stale: false,
+        }))];
+        let range = usize::try_from(request.from).unwrap()..usize::try_from(to).unwrap();
+        let mut at = request.from;
+        for (index, piece) in bytes[range].chunks(READ_BYTES).enumerate() {
+            if faults.break_reads_after == Some(u32::try_from(index).unwrap()) {
+                answers.push(Err(Status::unavailable("connection reset by the test")));
+                break;
+            }
+            answers.push(Ok(read_response::Response::Data(pb::ReadData {
+                at,
+                data: Bytes::copy_from_slice(piece),
+                crc32c: crc32c::crc32c(piece) ^ u32::from(faults.corrupt_reads),
+            })));
+            at += piece.len() as u64;
+        }
+        let answers = answers.into_iter().map(|answer| {
+            answer.map(|response| pb::ReadResponse {
+                response: Some(response),
+            })
+        });
+        let answers = answers.collect::<Vec<_>>();
+        Ok(Response::new(Box::pin(futures::stream::iter(answers))))
+    }
+
+    async fn stat(
+        &self,
+        request: Request<pb::StatRequest>,
+    ) -> Result<Response<pb::StatResponse>, Status> {
+        let journal = wire::journal_from_pb(request.into_inner().journal).map_err(bad_request)?;
+        let shared = self.shared();
+        let found = shared.state.journal(&journal).map_err(rejected)?;
+        Ok(Response::new(pb::StatResponse {
+            stat: Some(self.stat(&shared, found)),
+            applied_index: shared.log_index,
+            stale: false,
+        }))
+    }
+
+    async fn list(
+        &self,
+        _: Request<pb::ListJournalsRequest>,
+    ) -> Result<Response<pb::ListJournalsResponse>, Status> {
+        let shared = self.shared();
+        Ok(Response::new(pb::ListJournalsResponse {
+            journals: shared
+                .state
+                .journals()
+                .map(|j| self.stat(&shared, j))
+                .collect(),
+            applied_index: shared.log_index,
+            stale: false,
+        }))
+    }
+
+    async fn truncate(
+        &self,
+        request: Request<pb::Truncate>,
+    ) -> Result<Response<pb::Truncated>, Status> {
+        match self.command(request.into_inner(), Command::Truncate)? {
+            Outcome::Truncated { tail } => Ok(Response::new(pb::Truncated { tail: tail.0 })),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl pb::workers_server::Workers for Node {
+    async fn open(
+        &self,
+        request: Request<pb::OpenWorker>,
+    ) -> Result<Response<pb::WorkerOpened>, Status> {
+        match self.command(request.into_inner(), Command::OpenWorker)? {
+            Outcome::WorkerOpened { epoch, created } => Ok(Response::new(pb::WorkerOpened {
+                epoch: epoch.0,
+                created,
+            })),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn takeover(
+        &self,
+        request: Request<pb::Takeover>,
+    ) -> Result<Response<pb::TakenOver>, Status> {
+        match self.command(request.into_inner(), Command::Takeover)? {
+            Outcome::TakenOver(taken) => Ok(Response::new(taken.into())),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn list(
+        &self,
+        _: Request<pb::ListWorkersRequest>,
+    ) -> Result<Response<pb::ListWorkersResponse>, Status> {
+        let shared = self.shared();
+        let workers = shared.state.workers().map(|worker| pb::WorkerStat {
+            worker: Some(wire::worker_to_pb(&worker.name)),
+            epoch: worker.epoch.0,
+            succession: Some(wire::succession_to_pb(&worker.succession)),
+            ..pb::WorkerStat::default()
+        });
+        Ok(Response::new(pb::ListWorkersResponse {
+            workers: workers.collect(),
+            applied_index: shared.log_index,
+            stale: false,
+        }))
+    }
+}
+
+#[tonic::async_trait]
+impl pb::checkpoints_server::Checkpoints for Node {
+    async fn commit(
+        &self,
+        request: Request<pb::CommitCheckpoint>,
+    ) -> Result<Response<pb::CheckpointCommitted>, Status> {
+        match self.command(request.into_inner(), Command::CommitCheckpoint)? {
+            Outcome::CheckpointCommitted { log_index } => {
+                Ok(Response::new(pb::CheckpointCommitted { log_index }))
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn list(
+        &self,
+        _: Request<pb::ListCheckpointsRequest>,
+    ) -> Result<Response<pb::ListCheckpointsResponse>, Status> {
+        Err(Status::unimplemented("not in the fake"))
+    }
+
+    async fn line(
+        &self,
+        _: Request<pb::LineRequest>,
+    ) -> Result<Response<pb::LineResponse>, Status> {
+        Err(Status::unimplemented("not in the fake"))
+    }
+
+    async fn await_line(
+        &self,
+        _: Request<pb::AwaitLineRequest>,
+    ) -> Result<Response<pb::AwaitLineResponse>, Status> {
+        Err(Status::unimplemented("not in the fake"))
+    }
+}
+
+#[tonic::async_trait]
+impl pb::cluster_server::Cluster for Node {
+    type JoinStream = Answers<pb::JoinProgress>;
+
+    async fn init(
+        &self,
+        _: Request<pb::InitRequest>,
+    ) -> Result<Response<pb::InitResponse>, Status> {
+        Err(Status::unimplemented("not in the fake"))
+    }
+
+    async fn join(
+        &self,
+        _: Request<pb::JoinRequest>,
+    ) -> Result<Response<Self::JoinStream>, Status> {
+        Err(Status::unimplemented("not in the fake"))
+    }
+
+    async fn status(
+        &self,
+        _: Request<pb::StatusRequest>,
+    ) -> Result<Response<pb::StatusResponse>, Status> {
+        let shared = self.shared();
+        let leads = shared.leader == self.node;
+        let known = !shared.faults[self.node].no_leader;
+        let member = |(node, address): (usize, &String)| pb::MemberStatus {
+            member: Some(pb::Member {
+                node_id: node as u64 + 1,
+                client_address: address.clone(),
+                ..pb::Member::default()
+            }),
+            voter: true,
+            leader: node == shared.leader,
+            ..pb::MemberStatus::default()
+        };
+        Ok(Response::new(pb::StatusResponse {
+            state: match (known, leads) {
+                (true, true) => pb::NodeState::Leader,
+                (true, false) => pb::NodeState::Follower,
+                (false, _) => pb::NodeState::Starting,
+            }
+            .into(),
+            node_id: self.node as u64 + 1,
+            term: 1 + shared.leader as u64,
+            leader_address: if known {
+                shared.addresses[shared.leader].clone()
+            } else {
+                String::new()
+            },
+            members: shared.addresses.iter().enumerate().map(member).collect(),
+            ..pb::StatusResponse::default()
+        }))
+    }
+
+    async fn remove_member(
+        &self,
+        _: Request<pb::RemoveMemberRequest>,
+    ) -> Result<Response<pb::RemoveMemberResponse>, Status> {
+        Err(Status::unimplemented("not in the fake"))
+    }
+
+    async fn transfer_leader(
+        &self,
+        _: Request<pb::TransferLeaderRequest>,
+    ) -> Result<Response<pb::TransferLeaderResponse>, Status> {
+        Err(Status::unimplemented("not in the fake"))
+    }
+}
+
+/// A worker for tests.
+pub(super) fn worker() -> WorkerRef {
+    "job/worker".parse().unwrap()
+}
+
+/// Opens the test's worker and answers its journal of that name.
+pub(super) async fn open_worker(client: &Client, journal: &str) -> (Epoch, JournalRef) {
+    let (epoch, _) = client.open_worker(&worker(), None).await.unwrap();
+    (epoch, worker().journal(journal.parse().unwrap()))
+}
+
+/// The kind that most tests use.
+pub(super) const RAW: JournalKind = JournalKind::Raw;

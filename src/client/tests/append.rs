@@ -1,0 +1,261 @@
+//! Append streams that lose their nodes, their answers and their right to write.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::super::{
+    AppendOptions, AppendStream, Client, ClientError, Effect, ErrorKind,
+    testing::{FakeCluster, RAW, open_worker, worker},
+};
+use super::{foreign_takeover, pattern};
+use crate::domain::{Append, Command, Epoch, JournalRef, Offset, OpenJournal, Outcome, Rejected};
+
+async fn open(client: &Client, epoch: Epoch, journal: &JournalRef) -> AppendStream {
+    let options = AppendOptions::of(client);
+    AppendStream::open(client, journal, RAW, epoch, None, options)
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn bytes_are_durable_in_order_and_the_stream_closes_in_order() {
+    let cluster = FakeCluster::start(3).await;
+    let client = cluster.client(&[1]);
+    let (epoch, journal) = open_worker(&client, "j").await;
+    let mut stream = open(&client, epoch, &journal).await;
+    let sent = pattern(3_000_000); // more than one message
+    let end = stream.append(Bytes::from(sent.clone())).await.unwrap();
+    assert_eq!(end, Offset(3_000_000));
+    let progress = stream.wait_durable(end).await.unwrap();
+    assert!(progress.durable == end && progress.log_index > 0);
+    stream.append(Bytes::from_static(b"end")).await.unwrap();
+    assert_eq!(stream.close().await.unwrap().durable, Offset(3_000_003));
+    assert_eq!(cluster.journal(&journal).0, [&sent[..], b"end"].concat());
+    // Another stream goes on at the tail, and is refused where another tail is expected.
+    let options = AppendOptions::of(&client);
+    let wrong = AppendStream::open(
+        &client,
+        &journal,
+        RAW,
+        epoch,
+        Some(Offset(1)),
+        options.clone(),
+    );
+    let wrong = wrong.await.unwrap_err();
+    assert!(
+        matches!(wrong.rejected(), Some(Rejected::WrongOffset { .. })),
+        "{wrong}"
+    );
+    let right = AppendStream::open(
+        &client,
+        &journal,
+        RAW,
+        epoch,
+        Some(Offset(3_000_003)),
+        options,
+    );
+    assert_eq!(right.await.unwrap().opened_at(), Offset(3_000_003));
+}
+
+#[tokio::test]
+async fn a_stream_opened_at_a_follower_moves_to_the_leader() {
+    let cluster = FakeCluster::start(3).await;
+    let client = cluster.client(&[0]);
+    let (epoch, journal) = open_worker(&client, "j").await;
+    cluster.lead(1); // the client still believes in node 0
+    let mut stream = open(&client, epoch, &journal).await;
+    stream.append(Bytes::from_static(b"abc")).await.unwrap();
+    stream.close().await.unwrap();
+    assert_eq!((cluster.append_opens(0), cluster.append_opens(1)), (1, 1));
+}
+
+#[tokio::test]
+async fn lost_nodes_and_lost_answers_neither_lose_nor_double_bytes() {
+    let mut cluster = FakeCluster::start(3).await;
+    let client = cluster.client(&[0, 1, 2]);
+    let (epoch, journal) = open_worker(&client, "j").await;
+    let mut stream = open(&client, epoch, &journal).await;
+    let sent = pattern(600_000);
+    for (round, part) in sent.chunks(20_000).enumerate() {
+        let node = round % 3;
+        match round % 5 {
+            1 => cluster.fault(node, |faults| faults.break_appends_after = Some(2)),
+            2 => cluster.fault(node, |faults| faults.break_appends_after = None),
+            3 => {
+                cluster.lead((node + 1) % 3);
+                cluster.fault((node + 1) % 3, |faults| faults.lost_answers = 1);
+                cluster.kill(node);
+                cluster.restart(node).await;
+            }
+            _ => {}
+        }
+        for piece in part.chunks(1_500) {
+            stream.append(Bytes::copy_from_slice(piece)).await.unwrap();
+        }
+    }
+    for node in 0..3 {
+        cluster.fault(node, |faults| faults.break_appends_after = None);
+    }
+    stream.close().await.unwrap();
+    let opens: u32 = (0..3).map(|node| cluster.append_opens(node)).sum();
+    assert!(opens > 6, "the faults fired: {opens} opens");
+    assert_eq!(cluster.journal(&journal).0, sent);
+}
+
+#[tokio::test]
+async fn a_takeover_ends_the_stream_for_good_and_none_of_its_later_bytes_appear() {
+    let cluster = FakeCluster::start(2).await;
+    let client = cluster.client(&[0]);
+    let (epoch, journal) = open_worker(&client, "j").await;
+    let mut stream = open(&client, epoch, &journal).await;
+    let end = stream.append(Bytes::from_static(b"before")).await.unwrap();
+    stream.wait_durable(end).await.unwrap();
+    cluster.apply(&foreign_takeover(&worker())).unwrap();
+    let end = stream.append(Bytes::from_static(b"after")).await.unwrap();
+    let error = stream.wait_durable(end).await.unwrap_err();
+    assert!(
+        matches!(error.rejected(), Some(Rejected::EpochFenced { .. })),
+        "{error}"
+    );
+    assert_eq!(
+        error.effect(),
+        Effect::Unknown,
+        "sent bytes went unanswered"
+    );
+    assert!(stream.append(Bytes::from_static(b"again")).await.is_err());
+    assert!(stream.close().await.is_err());
+    assert_eq!(cluster.journal(&journal).0, b"before");
+}
+
+#[tokio::test]
+async fn a_second_writer_of_the_same_epoch_ends_the_first() {
+    let cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    let (epoch, journal) = open_worker(&client, "j").await;
+    let mut first = open(&client, epoch, &journal).await;
+    let mut second = open(&client, epoch, &journal).await;
+    let end = first.append(Bytes::from_static(b"first")).await.unwrap();
+    let error = first.wait_durable(end).await.unwrap_err();
+    assert!(matches!(error, ClientError::Superseded { .. }), "{error}");
+    second.append(Bytes::from_static(b"second")).await.unwrap();
+    second.close().await.unwrap();
+    assert_eq!(cluster.journal(&journal).0, b"second");
+}
+
+#[tokio::test]
+async fn a_writer_that_came_and_went_during_an_outage_ends_the_stream() {
+    let mut cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    let (epoch, journal) = open_worker(&client, "j").await;
+    let mut stream = open(&client, epoch, &journal).await;
+    // Sent and not answered: without the token's word, the stranger's bytes would pass for these.
+    cluster.fault(0, |faults| faults.swallow_appends = true);
+    stream.append(Bytes::from_static(b"mine!")).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    cluster.kill(0);
+    cluster.fault(0, |faults| faults.swallow_appends = false);
+    let opened = cluster.apply(&Command::OpenJournal(OpenJournal {
+        journal: journal.clone(),
+        kind: RAW,
+        epoch,
+        expected: None,
+    }));
+    let Ok(Outcome::JournalOpened(opened)) = opened else {
+        panic!("{opened:?}");
+    };
+    let append = Append {
+        journal: opened.journal,
+        token: opened.token,
+        at: opened.tail,
+        data: Bytes::from_static(b"yours"),
+    };
+    cluster.apply(&Command::Append(vec![append])).unwrap();
+    cluster.restart(0).await;
+    let error = stream.wait_durable(Offset(6)).await.unwrap_err();
+    assert!(matches!(error, ClientError::Superseded { .. }), "{error}");
+    assert_eq!(
+        stream.durable(),
+        Offset(0),
+        "nothing of it was acknowledged"
+    );
+    assert_eq!(cluster.journal(&journal).0, b"yours");
+}
+
+#[tokio::test]
+async fn an_own_open_that_is_carried_out_without_an_answer_does_not_count_as_a_stranger() {
+    let cluster = FakeCluster::start(2).await;
+    let client = cluster.client(&[0, 1]);
+    let (epoch, journal) = open_worker(&client, "j").await;
+    let mut stream = open(&client, epoch, &journal).await;
+    cluster.fault(0, |faults| {
+        faults.break_appends_after = Some(1);
+        faults.lost_answers = 3;
+    });
+    stream.append(Bytes::from_static(b"abc")).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    cluster.fault(0, |faults| faults.break_appends_after = None);
+    stream.append(Bytes::from_static(b"def")).await.unwrap();
+    stream.close().await.unwrap();
+    assert_eq!(cluster.journal(&journal).0, b"abcdef");
+}
+
+#[tokio::test]
+async fn appends_wait_while_the_window_is_full() {
+    let cluster = FakeCluster::start(1).await;
+    cluster.fault(0, |faults| faults.swallow_appends = true);
+    let client = cluster.client(&[0]);
+    let (epoch, journal) = open_worker(&client, "j").await;
+    let options = AppendOptions {
+        window_bytes: 100_000,
+        ..AppendOptions::of(&client)
+    };
+    let opened = AppendStream::open(&client, &journal, RAW, epoch, None, options);
+    let mut stream = opened.await.unwrap();
+    let much = stream.append(Bytes::from(pattern(1_000_000)));
+    let waited = tokio::time::timeout(Duration::from_millis(200), much).await;
+    assert!(waited.is_err(), "it must wait");
+    let queued = stream.end().0;
+    assert!(queued > 0 && queued <= 100_000, "{queued}");
+}
+
+#[tokio::test]
+async fn a_stream_without_progress_gives_up_with_unknown_effect() {
+    let mut cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    let (epoch, journal) = open_worker(&client, "j").await;
+    let options = AppendOptions {
+        give_up_after: Some(Duration::from_millis(500)),
+        ..AppendOptions::of(&client)
+    };
+    let opened = AppendStream::open(&client, &journal, RAW, epoch, None, options);
+    let mut stream = opened.await.unwrap();
+    cluster.fault(0, |faults| faults.swallow_appends = true);
+    let end = stream.append(Bytes::from_static(b"abc")).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    cluster.kill(0);
+    let error = stream.wait_durable(end).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.effect()),
+        (ErrorKind::Timeout, Effect::Unknown),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn opening_while_no_node_runs_fails_in_time() {
+    let mut cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    let (epoch, journal) = open_worker(&client, "j").await;
+    cluster.kill(0);
+    let options = AppendOptions {
+        give_up_after: None,
+        ..AppendOptions::of(&client)
+    };
+    let opened = AppendStream::open(&client, &journal, RAW, epoch, None, options);
+    let error = tokio::time::timeout(Duration::from_secs(8), opened)
+        .await
+        .unwrap()
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::CannotConnect, "{error}");
+}

@@ -1,0 +1,230 @@
+//! A journaled directory through crashes, outages and takeovers.
+
+use std::{path::Path, time::Duration};
+
+use bytes::Bytes;
+
+use super::super::{
+    AppendOptions, AppendStream, Client, ClientError, Effect, JournaledDir, JournaledDirOptions,
+    WorkerIdentity,
+    testing::{FakeCluster, worker},
+};
+use super::{foreign_takeover, pattern};
+use crate::domain::{CheckpointId, JournalKind, JournalRef, Rejected};
+
+async fn open(client: &Client, path: &Path) -> Result<JournaledDir, ClientError> {
+    JournaledDir::open(client, &worker(), path, JournaledDirOptions::default()).await
+}
+
+fn journal() -> JournalRef {
+    worker().journal("worker.journal".parse().unwrap())
+}
+
+fn checkpoint(number: u64) -> CheckpointId {
+    CheckpointId {
+        rollback_epoch: 0,
+        number,
+    }
+}
+
+fn local(path: &Path) -> Vec<u8> {
+    std::fs::read(path.join("worker.journal")).unwrap()
+}
+
+#[tokio::test]
+async fn changes_are_in_the_files_and_a_checkpoint_puts_them_into_the_cluster() {
+    let cluster = FakeCluster::start(3).await;
+    let client = cluster.client(&[0]);
+    let temp = tempfile::tempdir().unwrap();
+    let dir = open(&client, temp.path()).await.unwrap();
+    dir.write_at("counts/a", 0, b"hello").unwrap();
+    dir.write_at("counts/a", 3, b"p!").unwrap();
+    dir.write_at("b", 2, b"x").unwrap();
+    dir.set_len("counts/a", 4).unwrap();
+    dir.write_at("gone", 0, b"x").unwrap();
+    dir.remove("gone").unwrap();
+    dir.remove("never").unwrap();
+    assert_eq!(
+        std::fs::read(temp.path().join("counts/a")).unwrap(),
+        b"help"
+    );
+    assert_eq!(std::fs::read(temp.path().join("b")).unwrap(), b"\0\0x");
+    assert!(!temp.path().join("gone").exists());
+    let receipt = dir.checkpoint(checkpoint(1)).await.unwrap();
+    assert!(receipt.log_index > 0);
+    assert_eq!(
+        receipt.offsets[&journal().journal].0,
+        local(temp.path()).len() as u64
+    );
+    assert_eq!(cluster.journal(&journal()).0, local(temp.path()));
+    assert_eq!(dir.lag_bytes(), 0);
+    dir.close().await.unwrap();
+    let identity = WorkerIdentity::read(temp.path()).unwrap().unwrap();
+    assert_eq!((identity.worker, identity.in_use), (worker(), None));
+}
+
+#[tokio::test]
+async fn paths_outside_and_reserved_names_are_refused_and_change_nothing() {
+    let cluster = FakeCluster::start(1).await;
+    let temp = tempfile::tempdir().unwrap();
+    let inside = temp.path().join("dir");
+    let dir = open(&cluster.client(&[0]), &inside).await.unwrap();
+    for bad in [
+        "",
+        "/etc/x",
+        "../x",
+        "a/../../x",
+        "worker.journal",
+        "./worker.journal",
+        ".dos-worker",
+        ".dos-worker.new",
+        "a/",
+    ] {
+        let error = dir.write_at(bad, 0, b"x").unwrap_err();
+        assert!(
+            matches!(error, ClientError::BadRequest { .. }),
+            "{bad}: {error}"
+        );
+    }
+    dir.write_at("fine", 0, b"x").unwrap();
+    dir.close().await.unwrap();
+    assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn a_crashed_process_goes_on_where_it_was() {
+    let cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    let temp = tempfile::tempdir().unwrap();
+    let dir = open(&client, temp.path()).await.unwrap();
+    dir.write_at("f", 0, b"one").unwrap();
+    dir.checkpoint(checkpoint(1)).await.unwrap();
+    dir.write_at("f", 3, b"two").unwrap();
+    drop(dir); // as a kill does: nothing is synced or closed
+    // The record was written, the file was not.
+    std::fs::write(temp.path().join("f"), b"one").unwrap();
+    let dir = open(&client, temp.path()).await.unwrap();
+    assert_eq!(std::fs::read(temp.path().join("f")).unwrap(), b"onetwo");
+    dir.checkpoint(checkpoint(2)).await.unwrap();
+    assert_eq!(cluster.journal(&journal()).0, local(temp.path()));
+}
+
+#[tokio::test]
+async fn a_torn_record_that_the_cluster_lacks_is_cut_and_one_that_it_has_asks_for_a_restore() {
+    let mut cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    let temp = tempfile::tempdir().unwrap();
+    let dir = open(&client, temp.path()).await.unwrap();
+    dir.write_at("f", 0, b"one").unwrap();
+    dir.checkpoint(checkpoint(1)).await.unwrap();
+    let whole = local(temp.path());
+    cluster.kill(0);
+    dir.write_at("f", 3, b"two").unwrap();
+    drop(dir);
+    let longer = local(temp.path());
+    std::fs::write(
+        temp.path().join("worker.journal"),
+        &longer[..longer.len() - 1],
+    )
+    .unwrap();
+    cluster.restart(0).await;
+    let dir = open(&client, temp.path()).await.unwrap();
+    assert_eq!(local(temp.path()), whole);
+    drop(dir);
+    // Now the cluster gets the beginning of a record of which a little more is here, but not all.
+    let beginning = &longer[..whole.len() + 9];
+    let (epoch, _) = client.open_worker(&worker(), None).await.unwrap();
+    let (journal, options) = (journal(), AppendOptions::of(&client));
+    let stream = AppendStream::open(&client, &journal, JournalKind::Ops, epoch, None, options);
+    let mut stream = stream.await.unwrap();
+    let part = Bytes::copy_from_slice(&beginning[whole.len()..whole.len() + 5]);
+    stream.append(part).await.unwrap();
+    stream.close().await.unwrap();
+    std::fs::write(temp.path().join("worker.journal"), beginning).unwrap();
+    let error = open(&client, temp.path()).await.unwrap_err();
+    assert!(matches!(error, ClientError::LocalState { .. }), "{error}");
+    assert!(error.to_string().contains("is torn"), "{error}");
+    assert_eq!(local(temp.path()), beginning, "it is left as it is");
+}
+
+#[tokio::test]
+async fn an_outage_is_caught_up_with_from_the_local_journal() {
+    let mut cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    let temp = tempfile::tempdir().unwrap();
+    let options = JournaledDirOptions {
+        journal: None,
+        window_bytes: Some(100_000),
+    };
+    let dir = JournaledDir::open(&client, &worker(), temp.path(), options)
+        .await
+        .unwrap();
+    cluster.kill(0);
+    let bytes = pattern(2_000_000);
+    for (index, part) in bytes.chunks(50_000).enumerate() {
+        dir.write_at("f", index as u64 * 50_000, part).unwrap();
+    }
+    let acknowledged = dir.checkpoint(checkpoint(1));
+    tokio::pin!(acknowledged);
+    let early = tokio::time::timeout(Duration::from_millis(300), &mut acknowledged).await;
+    assert!(early.is_err(), "nobody can have acknowledged it");
+    assert!(dir.lag_bytes() > 2_000_000);
+    cluster.restart(0).await;
+    acknowledged.await.unwrap();
+    assert_eq!(cluster.journal(&journal()).0, local(temp.path()));
+    assert_eq!(std::fs::read(temp.path().join("f")).unwrap(), bytes);
+}
+
+#[tokio::test]
+async fn a_worker_that_was_taken_over_stops_and_cannot_come_back() {
+    let cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    let temp = tempfile::tempdir().unwrap();
+    let dir = open(&client, temp.path()).await.unwrap();
+    dir.write_at("f", 0, b"one").unwrap();
+    dir.checkpoint(checkpoint(1)).await.unwrap();
+    let before = cluster.journal(&journal()).0;
+    cluster.apply(&foreign_takeover(&worker())).unwrap();
+    dir.write_at("f", 3, b"two").unwrap();
+    let fenced =
+        |error: &ClientError| matches!(error.rejected(), Some(Rejected::EpochFenced { .. }));
+    let error = dir.checkpoint(checkpoint(2)).await.unwrap_err();
+    assert!(fenced(&error), "{error}");
+    let error = dir.write_at("f", 6, b"three").unwrap_err();
+    assert!(fenced(&error), "{error}");
+    drop(dir);
+    let error = open(&client, temp.path()).await.unwrap_err();
+    assert!(fenced(&error) && error.effect() == Effect::None, "{error}");
+    assert_eq!(cluster.journal(&journal()).0, before);
+}
+
+#[tokio::test]
+async fn a_directory_that_lost_its_journal_or_is_anothers_is_not_used() {
+    let cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    let temp = tempfile::tempdir().unwrap();
+    let dir = open(&client, temp.path()).await.unwrap();
+    dir.write_at("f", 0, b"one").unwrap();
+    dir.close().await.unwrap();
+    let other = "job/other".parse().unwrap();
+    let foreign = JournaledDir::open(&client, &other, temp.path(), JournaledDirOptions::default());
+    let error = foreign.await.unwrap_err();
+    assert!(error.to_string().contains("belongs to"), "{error}");
+    std::fs::remove_file(temp.path().join("worker.journal")).unwrap();
+    let error = open(&client, temp.path()).await.unwrap_err();
+    assert!(error.to_string().contains("restore"), "{error}");
+}
+
+#[tokio::test]
+async fn after_the_machine_went_down_a_directory_in_use_is_not_believed() {
+    let cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    let temp = tempfile::tempdir().unwrap();
+    drop(open(&client, temp.path()).await.unwrap());
+    let mut identity = WorkerIdentity::read(temp.path()).unwrap().unwrap();
+    assert!(identity.in_use.is_some());
+    identity.in_use = Some("another-boot".into());
+    identity.write(temp.path()).unwrap();
+    let error = open(&client, temp.path()).await.unwrap_err();
+    assert!(error.to_string().contains("machine went down"), "{error}");
+}

@@ -1,0 +1,180 @@
+//! One append stream of one client: bytes in, `written` and `durable` out, coalesced.
+
+use bytes::Bytes;
+use futures::{
+    FutureExt, StreamExt,
+    future::BoxFuture,
+    stream::FuturesOrdered,
+};
+use tokio::sync::{mpsc, watch};
+use tonic::{Status, Streaming};
+
+use super::{
+    admission::{Admission, Permit, StreamAdmission},
+    batcher::{AppendQueue, Pending, Settled},
+};
+use crate::{
+    codec::CodecError,
+    domain::{Append, Offset, OpenedJournal, Rejected, limits::APPEND_BYTES_MAX},
+    node::status::NodeError,
+    pb::{self, append_request::Request as Wire, append_response::Response},
+};
+
+/// Where a stream stands.
+struct AppendStream {
+    opened: OpenedJournal,
+    /// Where the next append must begin.
+    next: Offset,
+    written: Offset,
+    durable: Offset,
+    log_index: u64,
+    /// Something moved since the last progress was sent.
+    news: bool,
+    /// Appends sent to the batcher and not settled yet.
+    under_way: usize,
+    admission: StreamAdmission,
+    settled: mpsc::UnboundedSender<Settled>,
+}
+
+/// Serves an opened stream until the client has ended it and everything is durable, or something fails.
+pub(in crate::node) async fn serve(
+    opened: OpenedJournal,
+    queue: AppendQueue,
+    admission: &Admission,
+    mut input: Streaming<pb::AppendRequest>,
+    output: mpsc::Sender<Result<pb::AppendResponse, Status>>,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let (settled, mut outcomes) = mpsc::unbounded_channel();
+    let mut stream = AppendStream::new(opened, admission.stream(), settled);
+    // At most one append waits for admission; meanwhile nothing more is read.
+    let mut admitting: FuturesOrdered<BoxFuture<'static, (Append, Permit)>> = FuturesOrdered::new();
+    let mut ended = false;
+    while !(ended && stream.under_way == 0 && admitting.is_empty() && !stream.news) {
+        let step = tokio::select! {
+            biased;
+            Some(outcome) = outcomes.recv() => stream.settle(outcome),
+            room = output.reserve(), if stream.news => match room {
+                Ok(room) => {
+                    room.send(Ok(stream.progress()));
+                    Ok(())
+                }
+                Err(_) => return, // the client is gone
+            },
+            Some((append, permit)) = admitting.next() => {
+                stream.under_way += 1;
+                queue.send(Pending { append, _permit: permit, settled: stream.settled.clone() }).await;
+                Ok(())
+            }
+            message = input.message(), if !ended && admitting.is_empty() => match message {
+                Ok(Some(request)) => stream.take(request).map(|next| admitting.push_back(next)),
+                Ok(None) => {
+                    ended = true;
+                    stream.news = true; // a last progress, even if nothing was sent
+                    Ok(())
+                }
+                Err(_) => return, // the client is gone: what it sent may still be committed
+            },
+            () = stops(&mut stopping) => Err(NodeError::LeaderLost { why: "this node is stopping".to_owned() }),
+            () = output.closed() => return,
+        };
+        if let Err(error) = step {
+            let _ = output.send(Err(error.into())).await;
+            return;
+        }
+    }
+}
+
+impl AppendStream {
+    fn new(opened: OpenedJournal, admission: StreamAdmission, settled: mpsc::UnboundedSender<Settled>) -> Self {
+        let tail = opened.tail;
+        Self {
+            opened,
+            next: tail,
+            written: tail,
+            durable: tail,
+            log_index: 0,
+            news: false,
+            under_way: 0,
+            admission,
+            settled,
+        }
+    }
+
+    /// Checks an append and waits for its admission.
+    fn take(&mut self, request: pb::AppendRequest) -> Result<BoxFuture<'static, (Append, Permit)>, NodeError> {
+        let Some(Wire::Data(pb::AppendData { at, data, crc32c })) = request.request else {
+            return Err(CodecError::field("request", "a stream is opened once, then carries data").into());
+        };
+        let journal = self.opened.journal;
+        if data.is_empty() {
+            return Err(Rejected::EmptyAppend { journal }.into());
+        }
+        if data.len() > APPEND_BYTES_MAX {
+            let (bytes, bytes_max) = (data.len() as u64, APPEND_BYTES_MAX as u64);
+            return Err(Rejected::TooLarge { what: "append", bytes, bytes_max }.into());
+        }
+        if crc32c::crc32c(&data) != crc32c {
+            return Err(CodecError::field("data", "it does not match its checksum: it was damaged on the way").into());
+        }
+        let at = Offset(at);
+        let wrong = Rejected::WrongOffset { journal, at, tail: self.next };
+        if at != self.next {
+            return Err(wrong.into());
+        }
+        self.next = at.advance(data.len()).ok_or(wrong)?;
+        let append = Append { journal, token: self.opened.token, at, data: own(data) };
+        let admission = self.admission.clone();
+        Ok(async move {
+            let permit = admission.admit(append.data.len()).await;
+            (append, permit)
+        }
+        .boxed())
+    }
+
+    fn settle(&mut self, outcome: Settled) -> Result<(), NodeError> {
+        match outcome {
+            Settled::Written(end) => {
+                self.news |= end > self.written;
+                self.written = self.written.max(end);
+                Ok(())
+            }
+            Settled::Decided(Ok(appended), log_index) => {
+                self.under_way -= 1;
+                self.durable = self.durable.max(appended.range.to);
+                self.written = self.written.max(self.durable);
+                self.log_index = self.log_index.max(log_index);
+                self.news = true;
+                Ok(())
+            }
+            Settled::Decided(Err(rejected), _) => {
+                self.under_way -= 1;
+                Err(rejected.into())
+            }
+            Settled::Failed(why) => {
+                self.under_way -= 1;
+                Err(NodeError::LeaderLost { why })
+            }
+        }
+    }
+
+    fn progress(&mut self) -> pb::AppendResponse {
+        self.news = false;
+        let progress = pb::AppendProgress {
+            written: self.written.0,
+            durable: self.durable.0,
+            log_index: self.log_index,
+        };
+        pb::AppendResponse { response: Some(Response::Progress(progress)) }
+    }
+}
+
+/// Resolves when the node stops.
+async fn stops(stopping: &mut watch::Receiver<bool>) {
+    let _ = stopping.wait_for(|stopping| *stopping).await;
+}
+
+/// A small append is copied out of the receive buffer, which it would keep alive whole.
+fn own(data: Bytes) -> Bytes {
+    if data.len() < 1024 { Bytes::copy_from_slice(&data) } else { data }
+}

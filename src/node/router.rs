@@ -1,0 +1,228 @@
+//! Commands and reads that must reach the leader, from whichever node they came to.
+//!
+//! A call that had no effect is tried again until its deadline; one that may have had an effect is never repeated here, for
+//! only the caller can tell what a second time would mean.
+
+use std::{future::Future, time::Duration};
+
+use tonic::{Status, transport::Channel};
+
+use super::{
+    links::Links,
+    status::{NodeError, may_try_again},
+};
+use crate::{
+    codec::wire::{outcome_from_pb, outcome_to_pb},
+    domain::{Command, NodeId},
+    env::time::{self, Instant},
+    pb,
+    pb::forward_client::ForwardClient,
+    raft::{Group, ProposeError, Proposed},
+};
+
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(25);
+
+/// The way to the leader. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Router {
+    group: Group,
+    links: Links,
+}
+
+/// What one try came to.
+enum Try<T> {
+    Done(Result<T, NodeError>),
+    Again,
+}
+
+impl Router {
+    /// From this node.
+    #[must_use]
+    pub(super) fn new(group: Group, links: Links) -> Self {
+        Self { group, links }
+    }
+
+    /// The group of this node.
+    #[must_use]
+    pub(super) fn group(&self) -> &Group {
+        &self.group
+    }
+
+    /// The connections to the other members.
+    #[must_use]
+    pub(super) fn links(&self) -> &Links {
+        &self.links
+    }
+
+    /// This node's number.
+    #[must_use]
+    pub(super) fn me(&self) -> NodeId {
+        self.group.peers().identity().node
+    }
+
+    /// The leader that this node knows of.
+    #[must_use]
+    pub(super) fn leader(&self) -> Option<NodeId> {
+        self.group.status().leader
+    }
+
+    /// Proposes a command at the leader and waits for the decision.
+    ///
+    /// # Errors
+    /// The rejection; `NoLeader` when it was never proposed; `NoQuorum` or `LeaderLost` when it may have been.
+    pub(super) async fn propose(&self, command: Command, deadline: Instant) -> Result<Proposed, NodeError> {
+        let wire = pb::Command::from(command.clone());
+        let here = || {
+            let command = command.clone();
+            async move { settle_propose(self.group.propose(command).await) }
+        };
+        let there = |mut client: ForwardClient<Channel>, leader: NodeId| {
+            let request = pb::ProposeRequest {
+                header: Some(self.group.peers().header(leader)),
+                command: Some(wire.clone()),
+            };
+            async move {
+                match client.propose(request).await {
+                    Ok(response) => {
+                        let response = response.into_inner();
+                        let answer = outcome_from_pb(response.outcome).map_err(NodeError::from);
+                        Try::Done(answer.map(|answer| Proposed { answer, log_index: response.log_index }))
+                    }
+                    Err(status) => settle_status(&status),
+                }
+            }
+        };
+        self.at_leader(deadline, here, there).await
+    }
+
+    /// The log index that a linearizable read waits for.
+    ///
+    /// # Errors
+    /// `NoLeader` or `NoQuorum`.
+    pub(super) async fn read_index(&self, deadline: Instant) -> Result<u64, NodeError> {
+        let here = || async move {
+            match self.group.read_index().await {
+                Ok(index) => Try::Done(Ok(index)),
+                Err(ProposeError::NotLeader { .. } | ProposeError::NoQuorum) => Try::Again,
+                Err(error) => Try::Done(Err(error.into())),
+            }
+        };
+        let there = |mut client: ForwardClient<Channel>, leader: NodeId| {
+            let request = pb::ReadIndexRequest { header: Some(self.group.peers().header(leader)) };
+            async move {
+                match client.read_index(request).await {
+                    Ok(response) => Try::Done(Ok(response.into_inner().log_index)),
+                    Err(status) => match settle_status(&status) {
+                        // A read has no effect: any failure may be tried again.
+                        Try::Done(Err(NodeError::LeaderLost { .. })) => Try::Again,
+                        other => other,
+                    },
+                }
+            }
+        };
+        self.at_leader(deadline, here, there).await
+    }
+
+    /// Changes the membership at the leader.
+    ///
+    /// # Errors
+    /// As for [`propose`](Self::propose), and `Membership` when it is refused.
+    pub(super) async fn change_members(
+        &self,
+        change: pb::change_members_request::Change,
+        deadline: Instant,
+    ) -> Result<pb::ChangeMembersResponse, NodeError> {
+        let request = |to| pb::ChangeMembersRequest {
+            header: Some(self.group.peers().header(to)),
+            change: Some(change.clone()),
+        };
+        let here = || {
+            let change = change.clone();
+            async move { settle_change(super::members::change_here(&self.group, change).await) }
+        };
+        let there = |mut client: ForwardClient<Channel>, leader: NodeId| {
+            let request = request(leader);
+            async move {
+                match client.change_members(request).await {
+                    Ok(response) => Try::Done(Ok(response.into_inner())),
+                    Err(status) => settle_status(&status),
+                }
+            }
+        };
+        self.at_leader(deadline, here, there).await
+    }
+
+    /// Calls `here` when this node leads, `there` when another does, until one is done or the deadline has passed.
+    async fn at_leader<T, Here, There>(
+        &self,
+        deadline: Instant,
+        here: impl Fn() -> Here,
+        there: impl Fn(ForwardClient<Channel>, NodeId) -> There,
+    ) -> Result<T, NodeError>
+    where
+        Here: Future<Output = Try<T>>,
+        There: Future<Output = Try<T>>,
+    {
+        let began = Instant::now();
+        loop {
+            let leader = self.leader();
+            let attempt = async {
+                match leader {
+                    Some(leader) if leader == self.me() => here().await,
+                    Some(leader) => match self.links.forward(&self.group, leader) {
+                        Some(client) => there(client, leader).await,
+                        None => Try::Again,
+                    },
+                    None => Try::Again,
+                }
+            };
+            match time::timeout_at(deadline, attempt).await {
+                Ok(Try::Done(result)) => return result,
+                Ok(Try::Again) => {}
+                Err(_) => {
+                    let after = began.elapsed();
+                    return Err(NodeError::NoQuorum { after, missing: self.links.who_is_missing(&self.group).await });
+                }
+            }
+            if Instant::now() + PAUSE >= deadline {
+                let after = began.elapsed();
+                return Err(NodeError::NoLeader { after, missing: self.links.who_is_missing(&self.group).await });
+            }
+            time::sleep(PAUSE).await;
+        }
+    }
+}
+
+fn settle_propose(result: Result<Proposed, ProposeError>) -> Try<Proposed> {
+    match result {
+        Ok(proposed) => Try::Done(Ok(proposed)),
+        Err(ProposeError::NotLeader { .. }) => Try::Again,
+        Err(error) => Try::Done(Err(error.into())),
+    }
+}
+
+fn settle_change(result: Result<pb::ChangeMembersResponse, ProposeError>) -> Try<pb::ChangeMembersResponse> {
+    match result {
+        Ok(response) => Try::Done(Ok(response)),
+        Err(ProposeError::NotLeader { .. }) => Try::Again,
+        Err(error) => Try::Done(Err(error.into())),
+    }
+}
+
+fn settle_status<T>(status: &Status) -> Try<T> {
+    if may_try_again(status) {
+        return Try::Again;
+    }
+    match super::status::detail(status) {
+        Some(detail) if detail.code == "membership" => {
+            Try::Done(Err(NodeError::Membership(status.message().to_owned())))
+        }
+        _ => Try::Done(Err(NodeError::LeaderLost { why: status.message().to_owned() })),
+    }
+}
+
+/// The answer of a forwarded command.
+pub(super) fn propose_response(proposed: Proposed) -> pb::ProposeResponse {
+    pb::ProposeResponse { outcome: Some(outcome_to_pb(proposed.answer)), log_index: proposed.log_index }
+}

@@ -1,0 +1,288 @@
+//! What all services of a node share: who it is, what phase it is in, and how it gets from one to the next.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use super::{
+    Fault, NodeConfig,
+    append::{Admission, AppendQueue},
+    links::Links,
+    metrics::Metrics,
+    router::Router,
+    status::NodeError,
+};
+use crate::{
+    domain::{ClusterId, Member, NodeId},
+    env::{rng, task},
+    raft::{Group, GroupOptions, Identity},
+    storage::{
+        self,
+        gate::WriteGate,
+        identity::DataDir,
+        state::StateStore,
+        wal::{Wal, WalOptions},
+    },
+};
+
+/// Where the node is reached, as it tells others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Addresses {
+    pub(super) client: String,
+    pub(super) peer: String,
+    pub(super) http: String,
+}
+
+/// What a node is doing.
+#[derive(Debug, Clone)]
+pub(super) enum Phase {
+    /// No identity yet. `problem` says when a cluster expects an older inhabitant at this address.
+    Waiting { problem: Option<String> },
+    /// Recovering.
+    Starting,
+    /// A member, or about to become one.
+    Running(Arc<Running>),
+    /// Going down.
+    Stopping,
+}
+
+/// A node with an identity.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) identity: Identity,
+    pub(super) router: Router,
+    pub(super) queue: AppendQueue,
+}
+
+/// The log and the state of a node: opened once, whatever identity it gets.
+#[derive(Debug, Clone)]
+struct Stores {
+    wal: Wal,
+    state: Arc<dyn StateStore>,
+}
+
+/// Everything that outlives a phase.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) config: NodeConfig,
+    pub(super) addresses: Addresses,
+    pub(super) links: Links,
+    pub(super) metrics: Metrics,
+    pub(super) admission: Admission,
+    pub(super) gate: WriteGate,
+    pub(super) stopping: watch::Sender<bool>,
+    phase: watch::Sender<Phase>,
+    data_dir: Mutex<DataDir>,
+    stores: Mutex<Option<Stores>>,
+    /// Drawn at start; it becomes the identity's when the node is adopted.
+    fresh_incarnation: u64,
+    /// One adoption at a time.
+    adopting: tokio::sync::Mutex<()>,
+}
+
+impl Shared {
+    pub(super) fn open(config: NodeConfig, addresses: Addresses) -> Result<Arc<Self>, Fault> {
+        let data_dir = DataDir::open(&config.data_dir)?;
+        let (phase, _) = watch::channel(match data_dir.identity() {
+            Some(_) => Phase::Starting,
+            None => Phase::Waiting { problem: None },
+        });
+        Ok(Arc::new(Self {
+            config,
+            addresses,
+            links: Links::default(),
+            metrics: Metrics::default(),
+            admission: Admission::default(),
+            gate: WriteGate::default(),
+            stopping: watch::channel(false).0,
+            phase,
+            data_dir: Mutex::new(data_dir),
+            stores: Mutex::new(None),
+            fresh_incarnation: rng::u64(),
+            adopting: tokio::sync::Mutex::new(()),
+        }))
+    }
+
+    fn data_dir(&self) -> MutexGuard<'_, DataDir> {
+        self.data_dir.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who the data directory says that this node is.
+    pub(super) fn identity(&self) -> Option<Identity> {
+        let stored = self.data_dir().identity()?;
+        Some(Identity {
+            cluster: ClusterId(stored.cluster_id),
+            node: NodeId(stored.node_id),
+            incarnation: stored.incarnation,
+        })
+    }
+
+    /// The incarnation that this node has, or will have.
+    pub(super) fn incarnation(&self) -> u64 {
+        self.identity().map_or(self.fresh_incarnation, |identity| identity.incarnation)
+    }
+
+    /// This node as a member with that number.
+    pub(super) fn as_member(&self, node: NodeId) -> Member {
+        Member {
+            node,
+            incarnation: self.incarnation(),
+            client_address: self.addresses.client.clone(),
+            peer_address: self.addresses.peer.clone(),
+            http_address: self.addresses.http.clone(),
+        }
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        self.phase.borrow().clone()
+    }
+
+    pub(super) fn set_phase(&self, phase: Phase) {
+        self.phase.send_replace(phase);
+    }
+
+    /// The running node.
+    ///
+    /// # Errors
+    /// Why there is none: waiting, starting or stopping.
+    pub(super) fn running(&self) -> Result<Arc<Running>, NodeError> {
+        match &*self.phase.borrow() {
+            Phase::Running(running) => Ok(running.clone()),
+            Phase::Waiting { problem: None } => Err(NodeError::Waiting),
+            Phase::Waiting { problem: Some(problem) } => Err(NodeError::Unfit(problem.clone())),
+            Phase::Starting => Err(NodeError::Starting),
+            Phase::Stopping => Err(NodeError::Stopping),
+        }
+    }
+
+    /// Recovers the group from the disk and becomes a running node.
+    pub(super) async fn recover(self: &Arc<Self>) -> Result<Arc<Running>, Fault> {
+        let identity = self.identity().ok_or_else(|| Fault::Failed("it has no identity to recover".to_owned()))?;
+        self.set_phase(Phase::Starting);
+        let stores = self.stores().await?;
+        let options = GroupOptions {
+            identity,
+            snapshots_dir: self.data_dir().snapshots_dir(),
+            heartbeat: self.config.heartbeat,
+            election_timeout: self.config.election_timeout,
+            snapshot_log_bytes: self.config.snapshot_log_bytes,
+        };
+        super::bootstrap::refuse_a_copy(self, identity, stores.state.as_ref()).await?;
+        let group = Group::start(options, stores.wal, stores.state).await?;
+        let router = Router::new(group, self.links.clone());
+        let queue = AppendQueue::start(router.clone(), self.metrics.clone());
+        let running = Arc::new(Running { identity, router, queue });
+        self.set_phase(Phase::Running(running.clone()));
+        tracing::info!(
+            node = %identity.node,
+            cluster = %identity.cluster,
+            applied_index = running.router.group().view().applied_index(),
+            "running"
+        );
+        super::bootstrap::announce(self.clone(), running.clone());
+        Ok(running)
+    }
+
+    /// Opens the log and the state, once.
+    async fn stores(&self) -> Result<Stores, Fault> {
+        if let Some(stores) = self.stores.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+            return Ok(stores);
+        }
+        let (log_dir, state_dir) = {
+            let data_dir = self.data_dir();
+            (data_dir.wal_dir(), data_dir.state_dir())
+        };
+        let (gate, metrics, config) = (self.gate.clone(), self.metrics.clone(), self.config.clone());
+        let opened = task::blocking(move || {
+            let options = WalOptions {
+                segment_bytes: usize::try_from(config.segment_bytes).unwrap_or(usize::MAX),
+                on_sync: Some(Arc::new(move |took, bytes| metrics.log_sync(took, bytes))),
+                ..WalOptions::default()
+            };
+            let (wal, recovered) = Wal::open(&log_dir, options, gate.clone())?;
+            tracing::info!(?recovered, "opened the log");
+            let state = storage::state::open(&state_dir, usize::try_from(config.state_memory_bytes).unwrap_or(usize::MAX))?;
+            Ok::<_, Fault>(Stores { wal, state })
+        });
+        let stores = opened.await?;
+        *self.stores.lock().unwrap_or_else(PoisonError::into_inner) = Some(stores.clone());
+        Ok(stores)
+    }
+
+    /// True when this node may be given an identity: it has none, or one that has never had a log or a vote.
+    pub(super) async fn is_adoptable(&self) -> bool {
+        match self.phase() {
+            Phase::Waiting { .. } => true,
+            Phase::Running(running) => running.router.group().is_pristine().await.unwrap_or(false),
+            Phase::Starting | Phase::Stopping => false,
+        }
+    }
+
+    /// Takes on an identity: writes it, then starts the group.
+    pub(super) async fn adopt(self: &Arc<Self>, cluster: ClusterId, node: NodeId) -> Result<Member, NodeError> {
+        let _one = self.adopting.lock().await;
+        if !self.is_adoptable().await {
+            let cluster = self.identity().map_or_else(String::new, |identity| identity.cluster.to_string());
+            return Err(NodeError::AlreadyFormed { address: self.addresses.client.clone(), cluster });
+        }
+        if let Phase::Running(running) = self.phase() {
+            self.set_phase(Phase::Starting);
+            running.router.group().stop().await;
+        }
+        let fault = |fault: Fault| NodeError::Unfit(fault.to_string());
+        // The log before the identity: an identity without a log is a disk that lost one.
+        self.stores().await.map_err(fault)?;
+        let identity = storage::identity::Identity {
+            cluster_id: cluster.0,
+            node_id: node.0,
+            incarnation: self.incarnation(),
+        };
+        self.data_dir().set_identity(identity)?;
+        self.recover().await.map_err(fault)?;
+        Ok(self.as_member(node))
+    }
+
+    /// A message of a cluster that takes this empty node for one of its members: the disk was wiped.
+    pub(super) fn mistaken_for(&self, cluster: &str, node: NodeId) -> NodeError {
+        let problem = format!(
+            "cluster {cluster} expects {node} at this address, but this data directory ({}) is empty: its disk was wiped or \
+             replaced, and a node that lost its log must not vote under its old identity; cure: dos-cluster member remove {node}, \
+             then dos-cluster join {}",
+            self.config.data_dir.display(),
+            self.addresses.client
+        );
+        self.phase.send_if_modified(|phase| match phase {
+            Phase::Waiting { problem: known @ None } => {
+                tracing::error!("{problem}");
+                *known = Some(problem.clone());
+                true
+            }
+            _ => false,
+        });
+        NodeError::Unfit(problem)
+    }
+
+    /// Resolves when this node can no longer keep its promises, with the reason.
+    pub(super) async fn failed(&self) -> String {
+        let mut phases = self.phase.subscribe();
+        loop {
+            let running = self.running().ok();
+            let raft = async {
+                match &running {
+                    Some(running) => running.router.group().failed().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                reason = self.gate.closed() => return reason.to_string(),
+                why = raft => {
+                    // A group that was stopped to be started under another identity has not failed.
+                    if matches!(self.phase(), Phase::Running(now) if running.as_ref().is_some_and(|was| Arc::ptr_eq(was, &now))) {
+                        return why;
+                    }
+                }
+                changed = phases.changed() => if changed.is_err() { return std::future::pending().await },
+            }
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! The one map from what goes wrong in a node to a gRPC status, a stable code, and whether the call may have had an effect.
+
+use std::time::Duration;
+
+use prost::Message;
+use tonic::{Code, Status, metadata::MetadataValue};
+
+use crate::{codec::CodecError, domain::Rejected, pb, raft::ProposeError, storage::StorageError};
+
+/// Why a node did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// Decided, and refused.
+    #[error(transparent)]
+    Rejected(#[from] Rejected),
+    /// The request cannot be understood.
+    #[error(transparent)]
+    BadRequest(#[from] CodecError),
+    /// The node has no identity yet.
+    #[error("this node waits for `dos-cluster init` or `dos-cluster join`: it is not a member of a cluster yet")]
+    Waiting,
+    /// The node refuses to come back, and says why.
+    #[error("{0}")]
+    Unfit(String),
+    /// The node is recovering.
+    #[error("this node is starting: try again shortly, or ask another member")]
+    Starting,
+    /// The node is going down.
+    #[error("this node is stopping: ask another member")]
+    Stopping,
+    /// Nobody leads; nothing was tried.
+    #[error("no leader within {after:?}: {missing}")]
+    NoLeader {
+        /// How long was waited.
+        after: Duration,
+        /// Which members do not answer.
+        missing: String,
+    },
+    /// It was proposed, but no majority has answered.
+    #[error("no majority answered within {after:?}: {missing}; it may yet be carried out")]
+    NoQuorum {
+        /// How long was waited.
+        after: Duration,
+        /// Which members do not answer.
+        missing: String,
+    },
+    /// The leader changed, or the way to it broke, while it was under way.
+    #[error("the leader was lost while the call was under way ({why}); it may have been carried out: read before trying again")]
+    LeaderLost {
+        /// What broke.
+        why: String,
+    },
+    /// A read's floor was not reached.
+    #[error("this node has not applied log index {index} within {after:?} (it is at {applied}): ask another member")]
+    Behind {
+        /// The floor.
+        index: u64,
+        /// Where the node is.
+        applied: u64,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// A range that is not there.
+    #[error("bytes {from}..{to} of journal {journal} are not there: its tail is {tail}")]
+    OutOfRange {
+        /// The journal.
+        journal: String,
+        /// The first byte asked for.
+        from: u64,
+        /// One past the last.
+        to: u64,
+        /// The tail.
+        tail: u64,
+    },
+    /// The journal's end was cut off, or replaced, while it was read.
+    #[error("journal {journal} was cut by a takeover while it was read: read it again")]
+    CutMeanwhile {
+        /// The journal.
+        journal: String,
+    },
+    /// The disk or its content.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// A cluster is there already.
+    #[error("{address} belongs to cluster {cluster} already: an init happens once (`dos-cluster status` shows it; `dos-cluster join` adds a node)")]
+    AlreadyFormed {
+        /// The node asked.
+        address: String,
+        /// Its cluster.
+        cluster: String,
+    },
+    /// A node that init or join needs does not answer, or not as it should.
+    #[error("{address}: {why}")]
+    Peer {
+        /// The node.
+        address: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// A membership change, or a transfer, is not possible.
+    #[error("{0}")]
+    Membership(String),
+    /// More than this node takes at once.
+    #[error("this node is busy with {what}: try again shortly")]
+    Overloaded {
+        /// What there is too much of.
+        what: &'static str,
+    },
+    /// Raft has stopped on this node.
+    #[error("Raft has stopped on this node ({0}): see its log; ask another member")]
+    RaftStopped(String),
+}
+
+/// May the call have changed something?
+fn effect(error: &NodeError) -> pb::Effect {
+    match error {
+        NodeError::Rejected(_)
+        | NodeError::BadRequest(_)
+        | NodeError::Waiting
+        | NodeError::Unfit(_)
+        | NodeError::Starting
+        | NodeError::Stopping
+        | NodeError::NoLeader { .. }
+        | NodeError::Behind { .. }
+        | NodeError::OutOfRange { .. }
+        | NodeError::CutMeanwhile { .. }
+        | NodeError::Storage(_)
+        | NodeError::AlreadyFormed { .. }
+        | NodeError::Overloaded { .. } => pb::Effect::None,
+        NodeError::NoQuorum { .. }
+        | NodeError::LeaderLost { .. }
+        | NodeError::Peer { .. }
+        | NodeError::Membership(_)
+        | NodeError::RaftStopped(_) => pb::Effect::Unknown,
+    }
+}
+
+fn code(error: &NodeError) -> (Code, &'static str) {
+    match error {
+        NodeError::Rejected(_) => (Code::FailedPrecondition, "rejected"),
+        NodeError::BadRequest(_) => (Code::InvalidArgument, "bad_request"),
+        NodeError::Waiting => (Code::Unavailable, "waiting"),
+        NodeError::Unfit(_) => (Code::FailedPrecondition, "unfit"),
+        NodeError::Starting => (Code::Unavailable, "starting"),
+        NodeError::Stopping => (Code::Unavailable, "stopping"),
+        NodeError::NoLeader { .. } => (Code::Unavailable, "no_leader"),
+        NodeError::NoQuorum { .. } => (Code::Unavailable, "no_quorum"),
+        NodeError::LeaderLost { .. } => (Code::Unavailable, "leader_lost"),
+        NodeError::Behind { .. } => (Code::Unavailable, "behind"),
+        NodeError::OutOfRange { .. } => (Code::OutOfRange, "out_of_range"),
+        NodeError::CutMeanwhile { .. } => (Code::Aborted, "cut_meanwhile"),
+        NodeError::Storage(StorageError::Damaged { .. }) => (Code::DataLoss, "damaged"),
+        NodeError::Storage(_) => (Code::Internal, "storage"),
+        NodeError::AlreadyFormed { .. } => (Code::AlreadyExists, "already_formed"),
+        NodeError::Peer { .. } => (Code::Unavailable, "peer"),
+        NodeError::Membership(_) => (Code::FailedPrecondition, "membership"),
+        NodeError::Overloaded { .. } => (Code::ResourceExhausted, "overloaded"),
+        NodeError::RaftStopped(_) => (Code::Unavailable, "raft_stopped"),
+    }
+}
+
+impl From<NodeError> for Status {
+    fn from(error: NodeError) -> Self {
+        let (status, stable) = code(&error);
+        let rejected = match &error {
+            NodeError::Rejected(rejected) => Some(rejected.into()),
+            _ => None,
+        };
+        let detail = pb::ErrorDetail {
+            effect: effect(&error).into(),
+            code: stable.to_owned(),
+            rejected,
+            leader_address: String::new(),
+        };
+        let mut status = Self::new(status, error.to_string());
+        let detail = MetadataValue::from_bytes(&detail.encode_to_vec());
+        status.metadata_mut().insert_bin("dos-error-bin", detail);
+        status
+    }
+}
+
+impl From<ProposeError> for NodeError {
+    /// Outcomes that are not handled by trying again.
+    fn from(error: ProposeError) -> Self {
+        match error {
+            ProposeError::NotLeader { .. } => {
+                Self::NoLeader { after: Duration::ZERO, missing: "this node does not lead".to_owned() }
+            }
+            ProposeError::Lost => Self::LeaderLost { why: "its log gave way to another leader's".to_owned() },
+            ProposeError::NoQuorum => {
+                Self::NoQuorum { after: Duration::ZERO, missing: "a majority does not answer".to_owned() }
+            }
+            ProposeError::Stopped(why) => Self::RaftStopped(why),
+            ProposeError::Membership(why) => Self::Membership(why),
+        }
+    }
+}
+
+/// Reads the detail of a failed call of another member.
+pub(super) fn detail(status: &Status) -> Option<pb::ErrorDetail> {
+    let raw = status.metadata().get_bin("dos-error-bin")?.to_bytes().ok()?;
+    pb::ErrorDetail::decode(raw).ok()
+}
+
+/// True when a failed call of another member had no effect, and another try may fare better.
+pub(super) fn may_try_again(status: &Status) -> bool {
+    let retriable = ["starting", "stopping", "waiting", "no_leader", "overloaded"];
+    detail(status).is_some_and(|d| d.effect() == pb::Effect::None && retriable.contains(&d.code.as_str()))
+}

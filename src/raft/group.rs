@@ -1,0 +1,355 @@
+//! One replicated group: start it, propose to it, read from it, change its members, stop it.
+
+use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
+
+use openraft::{
+    ChangeMembers, Config, ReadPolicy, SnapshotPolicy,
+    async_runtime::WatchReceiver,
+    errors::{ClientWriteError, InitializeError, LinearizableReadError, RaftError},
+    impls::ProgressResponder,
+    raft::ClientWriteResponse,
+};
+use tokio::sync::{Notify, watch};
+
+use super::{
+    RaftHandle, RaftService, compaction,
+    log_store::LogStore,
+    network::Network,
+    peers::{Identity, PeerBook},
+    snapshot::SnapshotDir,
+    state_machine::{StateMachine, StateView},
+    status::{GroupStatus, status_of},
+    types::{Answer, Peer, Proposal, TypeConfig},
+};
+use crate::{
+    codec::wire::encode_command,
+    domain::{Command, Member, NodeId, Outcome, Rejected},
+    env::time,
+    storage::{state::StateStore, wal::Wal},
+};
+
+/// What a group needs besides its stores.
+#[derive(Debug, Clone)]
+pub struct GroupOptions {
+    /// Who this node is.
+    pub identity: Identity,
+    /// The node's `snapshots/` directory.
+    pub snapshots_dir: std::path::PathBuf,
+    /// How often a leader is heard. Also the deadline of one heartbeat, which is answered behind the log's syncs.
+    pub heartbeat: Duration,
+    /// A follower that heard nothing for a random time between this and twice this asks for votes.
+    pub election_timeout: Duration,
+    /// A snapshot is built after this much log.
+    pub snapshot_log_bytes: u64,
+}
+
+/// Why a group did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A record or the newest snapshot cannot be read.
+    #[error("cannot read the state of this node: {0}")]
+    State(#[from] std::io::Error),
+    /// openraft refuses the log and state as they are.
+    #[error("cannot start Raft from what is on the disk: {0}")]
+    Raft(String),
+    /// The timeouts do not fit together.
+    #[error("the Raft timeouts do not fit together: {0}")]
+    Config(String),
+}
+
+/// Why a command, or a read, was not decided here.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// This node does not lead; nothing has happened.
+    #[error("this node does not lead the cluster")]
+    NotLeader {
+        /// Who does, as far as is known.
+        leader: Option<NodeId>,
+    },
+    /// The leader changed while the command was on its way: it may be committed yet.
+    #[error("the leader changed while the command was under way; it may have been carried out")]
+    Lost,
+    /// No majority answers.
+    #[error("no majority of the voters answers")]
+    NoQuorum,
+    /// Raft has stopped on this node.
+    #[error("Raft has stopped on this node: {0}")]
+    Stopped(String),
+    /// A membership change was refused.
+    #[error("the membership was not changed: {0}")]
+    Membership(String),
+}
+
+/// A decided command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proposed {
+    /// The answer, or why it was refused.
+    pub answer: Result<Outcome, Rejected>,
+    /// Its log index: a member that has applied it shows its effect.
+    pub log_index: u64,
+}
+
+/// One replicated group of this node. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Group {
+    raft: RaftHandle,
+    view: StateView,
+    wal: Wal,
+    peers: PeerBook,
+    snapshots: SnapshotDir,
+    stop: Arc<Notify>,
+}
+
+fn config(options: &GroupOptions) -> Result<Config, StartError> {
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let config = Config {
+        cluster_name: options.identity.cluster.to_string(),
+        heartbeat_interval: millis(options.heartbeat),
+        election_timeout_min: millis(options.election_timeout),
+        election_timeout_max: millis(options.election_timeout) * 2,
+        max_payload_entries: 1024,
+        snapshot_policy: SnapshotPolicy::Never, // compaction.rs decides, by bytes
+        max_in_snapshot_log_to_keep: u64::MAX,
+        purge_batch_size: 1,
+        api_channel_size: Some(4096),
+        enable_pre_vote: Some(true),
+        enable_leader_restore: Some(false),
+        backoff: "20ms 40ms 80ms 160ms 320ms ...500ms".to_owned(),
+        ..Config::default()
+    };
+    config.validate().map_err(|e| StartError::Config(e.to_string()))
+}
+
+impl Group {
+    /// Recovers the group from its stores and starts it. A group that was never formed waits for [`form`](Self::form) or for
+    /// a leader that has added it.
+    ///
+    /// # Errors
+    /// When the stores cannot be read, or do not fit together.
+    pub async fn start(options: GroupOptions, wal: Wal, store: Arc<dyn StateStore>) -> Result<Self, StartError> {
+        let (snapshots, newest) = SnapshotDir::open(&options.snapshots_dir)?;
+        let (state_machine, view) = StateMachine::open(store, snapshots.clone(), newest)?;
+        let peers = PeerBook::new(options.identity, view.clone());
+        let raft = RaftHandle::new(
+            options.identity.node.0,
+            Arc::new(config(&options)?),
+            Network::new(peers.clone()),
+            LogStore::new(wal.clone()),
+            state_machine,
+        )
+        .await
+        .map_err(|e| StartError::Raft(e.to_string()))?;
+        let stop = Arc::new(Notify::new());
+        compaction::start(raft.clone(), wal.clone(), options.snapshot_log_bytes, stop.clone());
+        Ok(Self { raft, view, wal, peers, snapshots, stop })
+    }
+
+    /// The receiving side of Raft's messages, for the peer port.
+    #[must_use]
+    pub fn service(&self) -> RaftService {
+        RaftService::new(self.raft.clone(), self.peers.clone(), self.snapshots.clone())
+    }
+
+    /// The members as this node knows them.
+    #[must_use]
+    pub fn peers(&self) -> &PeerBook {
+        &self.peers
+    }
+
+    /// The applied state.
+    #[must_use]
+    pub fn view(&self) -> &StateView {
+        &self.view
+    }
+
+    /// The log on disk.
+    #[must_use]
+    pub fn wal(&self) -> &Wal {
+        &self.wal
+    }
+
+    /// Forms the group from `members`, this node among them; a group that is formed already is left as it is.
+    ///
+    /// # Errors
+    /// When Raft refuses.
+    pub async fn form(&self, members: Vec<Member>) -> Result<(), ProposeError> {
+        let peers: BTreeMap<u64, Peer> = members.into_iter().map(|member| (member.node.0, member.into())).collect();
+        match self.raft.initialize(peers).await {
+            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
+            Err(RaftError::APIError(error)) => Err(ProposeError::Membership(error.to_string())),
+            Err(RaftError::Fatal(fatal)) => Err(ProposeError::Stopped(fatal.to_string())),
+        }
+    }
+
+    /// True when this node has neither a log nor a vote: nothing is lost if its identity is given again.
+    ///
+    /// # Errors
+    /// When Raft has stopped.
+    pub async fn is_pristine(&self) -> Result<bool, ProposeError> {
+        let formed = self.raft.is_initialized().await.map_err(|fatal| ProposeError::Stopped(fatal.to_string()))?;
+        Ok(!formed && self.wal.vote().is_none())
+    }
+
+    /// Hands a command to Raft, in call order, and returns once it is queued; the future it returns waits for the decision.
+    /// Durable on a majority and applied here when that resolves.
+    ///
+    /// # Errors
+    /// [`ProposeError::Stopped`] here; each of the others from the future. `NotLeader` has no effect, the others may have.
+    pub async fn submit(
+        &self,
+        command: Command,
+    ) -> Result<impl Future<Output = Result<Proposed, ProposeError>> + Send + use<>, ProposeError> {
+        let proposal = Proposal(encode_command(command));
+        let (responder, decided) = ProgressResponder::complete_only();
+        let queued = self.raft.client_write_ff(proposal, Some(responder)).await;
+        queued.map_err(|fatal| ProposeError::Stopped(fatal.to_string()))?;
+        Ok(async move {
+            // Raft drops the responder only when it stops.
+            let result = decided.await.map_err(|_| ProposeError::Stopped("it ended before it answered".to_owned()))?;
+            result.map_err(write_error).and_then(proposed)
+        })
+    }
+
+    /// Proposes a command and waits for the decision: durable on a majority and applied here.
+    ///
+    /// # Errors
+    /// As for [`submit`](Self::submit).
+    pub async fn propose(&self, command: Command) -> Result<Proposed, ProposeError> {
+        self.submit(command).await?.await
+    }
+
+    /// The log index that a read must wait for to see everything acknowledged before now. Asks a majority whether this node
+    /// still leads.
+    ///
+    /// # Errors
+    /// `NotLeader`, `NoQuorum` or `Stopped`.
+    pub async fn read_index(&self) -> Result<u64, ProposeError> {
+        match self.raft.get_read_log_id(ReadPolicy::ReadIndex).await {
+            Ok((read, _)) => Ok(read.index()),
+            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
+                Err(ProposeError::NotLeader { leader: forward.leader_id.map(NodeId) })
+            }
+            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => Err(ProposeError::NoQuorum),
+            Err(RaftError::Fatal(fatal)) => Err(ProposeError::Stopped(fatal.to_string())),
+        }
+    }
+
+    /// Waits until this node has applied `index`; false when it has not within `timeout`.
+    pub async fn wait_applied(&self, index: u64, timeout: Duration) -> bool {
+        let mut applied = self.view.watch_applied();
+        matches!(time::timeout(timeout, applied.wait_for(|applied| *applied >= index)).await, Ok(Ok(_)))
+    }
+
+    /// What the group says of itself.
+    #[must_use]
+    pub fn status(&self) -> GroupStatus {
+        status_of(&self.raft.metrics().borrow_watched().clone())
+    }
+
+    /// The leader that this node knows of, and changes of it.
+    #[must_use]
+    pub fn watch_leader(&self) -> watch::Receiver<Option<NodeId>> {
+        let mut metrics = self.raft.server_metrics();
+        let (changed, watched) = watch::channel(metrics.borrow_watched().current_leader.map(NodeId));
+        crate::env::task::spawn(async move {
+            while metrics.changed().await.is_ok() {
+                let leader = metrics.borrow_watched().current_leader.map(NodeId);
+                changed.send_if_modified(|known| std::mem::replace(known, leader) != leader);
+                if changed.is_closed() {
+                    return;
+                }
+            }
+        });
+        watched
+    }
+
+    /// Resolves when Raft has stopped on this node, with the reason.
+    pub async fn failed(&self) -> String {
+        let mut metrics = self.raft.metrics();
+        loop {
+            if let Err(fatal) = &metrics.borrow_watched().running_state {
+                return fatal.to_string();
+            }
+            if metrics.changed().await.is_err() {
+                return "its metrics ended".to_owned();
+            }
+        }
+    }
+
+    /// Adds a node without a vote.
+    ///
+    /// # Errors
+    /// As for [`submit`](Self::submit), and `Membership` when Raft refuses.
+    pub async fn add_learner(&self, member: Member) -> Result<(), ProposeError> {
+        let added = self.raft.add_learner(member.node.0, member.into(), false).await;
+        added.map(|_| ()).map_err(membership_error)
+    }
+
+    /// Gives a learner its vote.
+    ///
+    /// # Errors
+    /// As for [`add_learner`](Self::add_learner).
+    pub async fn promote(&self, node: NodeId) -> Result<(), ProposeError> {
+        let change = ChangeMembers::AddVoterIds([node.0].into());
+        self.raft.change_membership(change, true).await.map(|_| ()).map_err(membership_error)
+    }
+
+    /// Removes a member, voter or learner, for good.
+    ///
+    /// # Errors
+    /// As for [`add_learner`](Self::add_learner).
+    pub async fn remove(&self, node: NodeId) -> Result<(), ProposeError> {
+        let voter = self.status().member(node).is_some_and(|member| member.voter);
+        let change = if voter {
+            ChangeMembers::RemoveVoters([node.0].into())
+        } else {
+            ChangeMembers::RemoveNodes([node.0].into())
+        };
+        self.raft.change_membership(change, false).await.map(|_| ()).map_err(membership_error)
+    }
+
+    /// Asks another voter to lead; `to` must be one. There is no way back: a target that cannot costs an election.
+    ///
+    /// # Errors
+    /// When Raft has stopped.
+    pub async fn transfer_leader(&self, to: NodeId) -> Result<(), ProposeError> {
+        self.raft.trigger().transfer_leader(to.0).await.map_err(|fatal| ProposeError::Stopped(fatal.to_string()))
+    }
+
+    /// Builds a snapshot now.
+    ///
+    /// # Errors
+    /// When Raft has stopped.
+    pub async fn build_snapshot(&self) -> Result<(), ProposeError> {
+        self.raft.trigger().snapshot().await.map_err(|fatal| ProposeError::Stopped(fatal.to_string()))
+    }
+
+    /// Stops Raft on this node; the log is synced by closing it afterwards.
+    pub async fn stop(&self) {
+        self.stop.notify_waiters();
+        if let Err(error) = self.raft.shutdown().await {
+            tracing::warn!(%error, "Raft did not stop cleanly");
+        }
+    }
+}
+
+fn proposed(response: ClientWriteResponse<TypeConfig>) -> Result<Proposed, ProposeError> {
+    let Answer(Some(answer)) = response.data else { return Err(ProposeError::Lost) };
+    Ok(Proposed { answer, log_index: response.log_id.index })
+}
+
+fn write_error(error: ClientWriteError<TypeConfig>) -> ProposeError {
+    match error {
+        ClientWriteError::ForwardToLeader(forward) => ProposeError::NotLeader { leader: forward.leader_id.map(NodeId) },
+        ClientWriteError::LogEntryDiscarded(_) => ProposeError::Lost,
+        ClientWriteError::ChangeMembershipError(error) => ProposeError::Membership(error.to_string()),
+        ClientWriteError::PreconditionFailed(error) => ProposeError::Membership(error.to_string()),
+    }
+}
+
+fn membership_error(error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> ProposeError {
+    match error {
+        RaftError::APIError(error) => write_error(error),
+        RaftError::Fatal(fatal) => ProposeError::Stopped(fatal.to_string()),
+    }
+}
