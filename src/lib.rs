@@ -13,10 +13,14 @@
 //! The client needs floor 0, [`mod@env`] and [`pb`] only, so a worker links it without RocksDB or Raft
 //! (`default-features = false`).
 
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod client;
 pub mod codec;
 pub mod domain;
 pub mod env;
+#[cfg(feature = "server")]
+pub mod node;
 pub mod pb;
 #[cfg(feature = "server")]
 pub mod node;

@@ -1,1 +1,5 @@
-fn main() {}
+//! The `dos-cluster` program.
+
+fn main() -> std::process::ExitCode {
+    dos_cluster::cli::main()
+}

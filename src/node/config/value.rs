@@ -77,15 +77,14 @@ pub(super) fn duration(text: &str, allowed: RangeInclusive<Duration>) -> Result<
     }
 }
 
-/// `host:port`, with an IPv6 host in brackets.
+/// `host:port`, with an IPv6 host in brackets. Port 0 is any free port.
 pub(super) fn address(text: &str) -> Result<String, String> {
     let (host, port) = text
         .rsplit_once(':')
         .ok_or_else(|| "it has no port".to_owned())?;
     match port.parse::<u16>() {
-        Ok(0) => return Err("port 0 is not an address that others can be told".into()),
         Ok(_) => {}
-        Err(_) => return Err(format!("its port {port:?} is not a number from 1 to 65535")),
+        Err(_) => return Err(format!("its port {port:?} is not a number from 0 to 65535")),
     }
     if let Some(inner) = host.strip_prefix('[') {
         let inner = inner.strip_suffix(']');
@@ -110,6 +109,9 @@ pub(super) fn dialable(text: &str) -> Result<String, String> {
     if is_wildcard(&address) {
         return Err("it means every address of this machine, which others cannot dial".into());
     }
+    if port(&address) == Some(0) {
+        return Err("port 0 means any free port, which others cannot dial".into());
+    }
     Ok(address)
 }
 
@@ -123,6 +125,11 @@ pub(super) fn is_wildcard(address: &str) -> bool {
 
 /// Whether two listen addresses cannot be used side by side, as far as the text shows.
 pub(super) fn collide(one: &str, other: &str) -> bool {
-    let port = |address: &str| address.rsplit_once(':').map(|(_, port)| port.to_owned());
-    port(one) == port(other) && (one == other || is_wildcard(one) || is_wildcard(other))
+    let same_port = port(one) == port(other) && port(one) != Some(0);
+    same_port && (one == other || is_wildcard(one) || is_wildcard(other))
+}
+
+fn port(address: &str) -> Option<u16> {
+    let (_, port) = address.rsplit_once(':')?;
+    port.parse().ok()
 }

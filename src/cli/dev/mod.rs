@@ -1,0 +1,235 @@
+//! `dos-cluster dev`: a cluster of real processes in one directory, for trying things out.
+//!
+//! ```text
+//! DIR/LOCK           one `dev` at a time
+//! DIR/ports.json     which ports each node has, so that the same cluster comes back at the same addresses
+//! DIR/n1/            the data directory of the first node
+//! DIR/n1.log         what it said
+//! DIR/n1.pid         its process, for `kill -9 $(cat DIR/n1.pid)`
+//! ```
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Args;
+use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{
+    Context,
+    exit::{Exit, Failure},
+    init,
+    progress::Progress,
+    status::{self, Report},
+};
+use crate::{
+    client::Client,
+    env::time::{self, Instant},
+    pb,
+};
+
+mod node;
+mod ports;
+
+use node::DevNode;
+use ports::Layout;
+
+/// How often the nodes are asked whether they are there.
+const ASK_EVERY: Duration = Duration::from_millis(100);
+/// How long the nodes are given to start and to elect, beyond `--timeout` or not.
+const START_WITHIN_MIN: Duration = Duration::from_secs(20);
+
+/// Run a local cluster of real processes until Ctrl-C; the same directory brings the same cluster back
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  dos-cluster dev --nodes 3
+  dos-cluster dev --nodes 5 --dir /tmp/try --base-port 17420
+
+In another terminal: paste the printed `export` line, then
+  echo hello | dos-cluster journal append tour/w1/notes
+  kill -9 $(cat dos-dev/n1.pid); dos-cluster status
+
+Node n1 has ports P, P+1 and P+2 (clients, members, HTTP), n2 the next three, and so on. On one machine: for trying
+things out, not for keeping data.")]
+pub(super) struct Dev {
+    /// How many nodes [default: 3]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=9))]
+    nodes: Option<u16>,
+    /// Where everything goes
+    #[arg(long, value_name = "DIR", default_value = "./dos-dev")]
+    dir: PathBuf,
+    /// The first port; without it, free ones are looked for
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    base_port: Option<u16>,
+}
+
+#[derive(Debug, Serialize)]
+struct Running {
+    cluster_id: Option<String>,
+    endpoints: Vec<String>,
+    directory: String,
+    pids: Vec<u32>,
+}
+
+impl Dev {
+    pub(super) async fn run(self, context: &Context) -> Result<Exit, Failure> {
+        let layout = Layout::open(&self.dir, self.nodes, self.base_port)?;
+        let mut stop = Box::pin(stop_signal()?);
+        let mut nodes = Vec::new();
+        // Whatever happens from here on, what was started is stopped.
+        let ended = tokio::select! {
+            ended = run_nodes(context, &layout, &mut nodes) => ended,
+            () = &mut stop => Ok(()),
+        };
+        if ended.is_ok() {
+            context.output.talk("stopping the nodes");
+        }
+        node::stop_all(&mut nodes, context).await;
+        ended.map(|()| Exit::Done)
+    }
+}
+
+/// Ctrl-C or SIGTERM.
+fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
+    let listen = |kind| {
+        signal(kind).map_err(|error| Failure::error(format!("cannot listen for signals: {error}")))
+    };
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// Starts the nodes, forms their cluster if there is none, and watches them for ever.
+async fn run_nodes(
+    context: &Context,
+    layout: &Layout,
+    nodes: &mut Vec<DevNode>,
+) -> Result<(), Failure> {
+    layout.check_free()?;
+    for number in layout.numbers() {
+        nodes.push(DevNode::start(layout, number)?);
+    }
+    let endpoints = layout.endpoints();
+    let client = context.client_of(&endpoints)?;
+    let deadline = Instant::now() + context.timeout.max(START_WITHIN_MIN);
+    let progress = Progress::spinner(format!("starting {} nodes", nodes.len()));
+    let statuses = wait_for_answers(&client, &endpoints, nodes, deadline).await?;
+    form_or_complete(&client, &endpoints, &statuses).await?;
+    progress.say("waiting for a leader");
+    let report = wait_for_leader(&client, nodes, deadline).await?;
+    drop(progress);
+
+    let running = Running {
+        cluster_id: report.cluster_id.clone(),
+        endpoints: endpoints.clone(),
+        directory: layout.dir.display().to_string(),
+        pids: nodes.iter().filter_map(DevNode::pid).collect(),
+    };
+    context.output.talk(
+        &format!(
+            "{} nodes run in {}; logs are in {0}/n*.log; stop them with Ctrl-C\n{}\n",
+            nodes.len(),
+            layout.dir.display(),
+            status::nodes_table(&report.nodes),
+        )
+        .replace("{0}", &layout.dir.display().to_string()),
+    );
+    context.output.show(&running, |running| {
+        format!(
+            "export DOS_CLUSTER_ENDPOINTS={}",
+            running.endpoints.join(",")
+        )
+    })?;
+    watch(context, nodes).await
+}
+
+/// Waits until every node answers; a node that ends before that is the failure.
+async fn wait_for_answers(
+    client: &Client,
+    endpoints: &[String],
+    nodes: &mut [DevNode],
+    deadline: Instant,
+) -> Result<Vec<pb::StatusResponse>, Failure> {
+    loop {
+        for node in nodes.iter_mut() {
+            node.check_alive()?;
+        }
+        let mut statuses = Vec::new();
+        for endpoint in endpoints {
+            statuses.extend(client.status_of(endpoint).await.ok());
+        }
+        if statuses.len() == endpoints.len() {
+            return Ok(statuses);
+        }
+        if Instant::now() >= deadline {
+            let (some, all) = (statuses.len(), endpoints.len());
+            let failure = Failure::new(Exit::Timeout, format!("only {some} of {all} nodes answer"));
+            return Err(failure.try_next("see the logs of the nodes, DIR/n*.log"));
+        }
+        time::sleep(ASK_EVERY).await;
+    }
+}
+
+/// Forms a cluster of nodes that all wait; where some have one already, admits the others.
+async fn form_or_complete(
+    client: &Client,
+    endpoints: &[String],
+    statuses: &[pb::StatusResponse],
+) -> Result<(), Failure> {
+    let is_waiting = |status: &pb::StatusResponse| status.state() == pb::NodeState::Waiting;
+    if statuses.iter().all(is_waiting) {
+        init::form(client, endpoints).await?;
+        return Ok(());
+    }
+    for (endpoint, _) in endpoints
+        .iter()
+        .zip(statuses)
+        .filter(|(_, status)| is_waiting(status))
+    {
+        let mut steps = std::pin::pin!(client.join(endpoint).await?);
+        while let Some(step) = futures::StreamExt::next(&mut steps).await {
+            step?;
+        }
+    }
+    Ok(())
+}
+
+async fn wait_for_leader(
+    client: &Client,
+    nodes: &mut [DevNode],
+    deadline: Instant,
+) -> Result<Report, Failure> {
+    loop {
+        for node in nodes.iter_mut() {
+            node.check_alive()?;
+        }
+        let report = Report::of(&status::ask_all(client).await);
+        match status::verdict(&report) {
+            None => return Ok(report),
+            Some(failure) if Instant::now() >= deadline => return Err(failure),
+            Some(_) => time::sleep(ASK_EVERY).await,
+        }
+    }
+}
+
+/// Says when a node ends; fails when none is left.
+async fn watch(context: &Context, nodes: &mut [DevNode]) -> Result<(), Failure> {
+    loop {
+        for node in nodes.iter_mut() {
+            if let Some(line) = node.news_of_its_end() {
+                context.output.talk(&line);
+            }
+        }
+        if nodes.iter().all(DevNode::has_ended) {
+            return Err(
+                Failure::error("all nodes have ended").try_next("see their logs, DIR/n*.log")
+            );
+        }
+        time::sleep(ASK_EVERY).await;
+    }
+}

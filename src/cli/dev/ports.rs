@@ -1,0 +1,296 @@
+//! Where a dev cluster lives: its directory, and ports that stay the same.
+
+use std::{
+    net::{Ipv4Addr, TcpListener},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::super::exit::{self, Failure};
+use crate::env::fs;
+
+const NODES_DEFAULT: u16 = 3;
+const HOST: &str = "127.0.0.1";
+
+/// The ports of one node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Ports {
+    client: u16,
+    peer: u16,
+    http: u16,
+}
+
+impl Ports {
+    fn all(self) -> [u16; 3] {
+        [self.client, self.peer, self.http]
+    }
+
+    pub(super) fn client(self) -> String {
+        format!("{HOST}:{}", self.client)
+    }
+
+    pub(super) fn peer(self) -> String {
+        format!("{HOST}:{}", self.peer)
+    }
+
+    pub(super) fn http(self) -> String {
+        format!("{HOST}:{}", self.http)
+    }
+}
+
+/// A dev cluster's directory, locked.
+#[derive(Debug)]
+pub(super) struct Layout {
+    pub(super) dir: PathBuf,
+    ports: Vec<Ports>,
+    /// Held for its lock.
+    _lock: fs::File,
+}
+
+impl Layout {
+    /// Opens the directory; makes it, and chooses ports, if there is none.
+    pub(super) fn open(
+        dir: &Path,
+        nodes: Option<u16>,
+        base_port: Option<u16>,
+    ) -> Result<Self, Failure> {
+        fs::create_private_dir_all(dir).map_err(|error| exit::cannot("create", dir, &error))?;
+        let lock = Self::lock(dir)?;
+        let path = dir.join("ports.json");
+        let exists = fs::exists(&path).map_err(|error| exit::cannot("look at", &path, &error))?;
+        let ports = if exists {
+            let known = read(&path)?;
+            check_same(dir, &known, nodes, base_port)?;
+            known
+        } else {
+            let chosen = choose(nodes.unwrap_or(NODES_DEFAULT), base_port)?;
+            write(&path, &chosen)?;
+            chosen
+        };
+        Ok(Self {
+            dir: dir.to_owned(),
+            ports,
+            _lock: lock,
+        })
+    }
+
+    fn lock(dir: &Path) -> Result<fs::File, Failure> {
+        let path = dir.join("LOCK");
+        let lock =
+            fs::open_or_create(&path).map_err(|error| exit::cannot("open", &path, &error))?;
+        match fs::lock_exclusive(&lock) {
+            Ok(true) => Ok(lock),
+            Ok(false) => {
+                let message = format!(
+                    "{} is in use: another `dos-cluster dev` runs there",
+                    dir.display()
+                );
+                Err(Failure::error(message).try_next("stop it, or choose another --dir"))
+            }
+            Err(error) => Err(exit::cannot("lock", &path, &error)),
+        }
+    }
+
+    /// The numbers of the nodes, from 1.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = usize> {
+        1..=self.ports.len()
+    }
+
+    /// The ports of a node, by its number.
+    pub(super) fn ports(&self, number: usize) -> Ports {
+        self.ports[number - 1]
+    }
+
+    /// A file of a node: `DIR/n1.log`; with no extension its data directory.
+    pub(super) fn path(&self, number: usize, extension: &str) -> PathBuf {
+        self.dir.join(format!("n{number}{extension}"))
+    }
+
+    /// The client addresses of all nodes.
+    pub(super) fn endpoints(&self) -> Vec<String> {
+        self.ports.iter().map(|ports| ports.client()).collect()
+    }
+
+    /// Refuses where a port is taken, perhaps by a node that an earlier run left behind.
+    pub(super) fn check_free(&self) -> Result<(), Failure> {
+        for number in self.numbers() {
+            for port in self.ports(number).all() {
+                let Err(error) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) else {
+                    continue;
+                };
+                let message = format!(
+                    "cannot start node n{number}: port {port} of {HOST} is taken ({error})"
+                );
+                let failure = Failure::error(message);
+                let pid = fs::read(&self.path(number, ".pid")).ok();
+                let pid = pid.and_then(|bytes| String::from_utf8(bytes).ok());
+                return Err(match pid {
+                    Some(pid) => failure.try_next(format!(
+                        "kill {}, if that is the node that an earlier run left behind",
+                        pid.trim()
+                    )),
+                    None => failure,
+                }
+                .try_next("another --dir, with free ports"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<Ports>, Failure> {
+    let bytes = fs::read(path).map_err(|error| exit::cannot("read", path, &error))?;
+    let ports: Vec<Ports> = serde_json::from_slice(&bytes).map_err(|error| {
+        Failure::error(format!("cannot use {}: {error}", path.display())).try_next("another --dir")
+    })?;
+    if ports.is_empty() {
+        return Err(Failure::error(format!(
+            "cannot use {}: it names no node",
+            path.display()
+        )));
+    }
+    Ok(ports)
+}
+
+fn write(path: &Path, ports: &[Ports]) -> Result<(), Failure> {
+    let text = serde_json::to_vec_pretty(ports)
+        .map_err(|error| Failure::error(format!("cannot write JSON: {error}")))?;
+    write_file(path, &text)
+}
+
+/// Writes a small file anew.
+pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let written = fs::open_or_create(path).and_then(|file| {
+        file.set_len(0)?;
+        fs::write_all_at(&file, bytes, 0)?;
+        file.sync_all()
+    });
+    written.map_err(|error| exit::cannot("write", path, &error))
+}
+
+/// The same directory is the same cluster.
+fn check_same(
+    dir: &Path,
+    known: &[Ports],
+    nodes: Option<u16>,
+    base_port: Option<u16>,
+) -> Result<(), Failure> {
+    let differs = nodes.is_some_and(|nodes| usize::from(nodes) != known.len());
+    let elsewhere = base_port.is_some_and(|base| known[0].client != base);
+    if !differs && !elsewhere {
+        return Ok(());
+    }
+    let message = format!(
+        "{} holds a cluster of {} nodes from port {} on",
+        dir.display(),
+        known.len(),
+        known[0].client
+    );
+    Err(Failure::usage(message)
+        .try_next("the same without --nodes and --base-port, or with another --dir"))
+}
+
+/// Three ports for each node: from `base_port` on, or such as are free now.
+fn choose(nodes: u16, base_port: Option<u16>) -> Result<Vec<Ports>, Failure> {
+    let Some(base) = base_port else {
+        return choose_free(nodes);
+    };
+    let last = base.checked_add(nodes * 3 - 1);
+    last.ok_or_else(|| {
+        Failure::usage(format!(
+            "--base-port {base} leaves no room for three ports for each of {nodes} nodes"
+        ))
+    })?;
+    let ports = (0..nodes).map(|index| Ports {
+        client: base + index * 3,
+        peer: base + index * 3 + 1,
+        http: base + index * 3 + 2,
+    });
+    Ok(ports.collect())
+}
+
+fn choose_free(nodes: u16) -> Result<Vec<Ports>, Failure> {
+    let failure =
+        |error: std::io::Error| Failure::error(format!("cannot find free ports: {error}"));
+    // All are held at the same time, so that none comes twice.
+    let held: Result<Vec<_>, _> = (0..nodes * 3)
+        .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
+        .collect();
+    let held = held.map_err(failure)?;
+    let free: Result<Vec<u16>, _> = held
+        .iter()
+        .map(|listener| listener.local_addr().map(|address| address.port()))
+        .collect();
+    let free = free.map_err(failure)?;
+    let triples = free.chunks_exact(3);
+    Ok(triples
+        .map(|ports| Ports {
+            client: ports[0],
+            peer: ports[1],
+            http: ports[2],
+        })
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_directory_keeps_its_ports_and_refuses_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Layout::open(dir.path(), Some(2), None).unwrap().ports;
+        assert_eq!(first.len(), 2);
+        let again = Layout::open(dir.path(), None, None).unwrap().ports;
+        assert_eq!(again, first);
+        for (nodes, base) in [(Some(3), None), (None, Some(1))] {
+            let failure = Layout::open(dir.path(), nodes, base).unwrap_err();
+            assert!(
+                failure.message.contains("holds a cluster of 2 nodes"),
+                "{}",
+                failure.message
+            );
+        }
+    }
+
+    #[test]
+    fn a_directory_has_one_cluster_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = Layout::open(dir.path(), Some(1), None).unwrap();
+        let failure = Layout::open(dir.path(), None, None).unwrap_err();
+        assert!(failure.message.contains("is in use"), "{}", failure.message);
+        drop(held);
+        Layout::open(dir.path(), None, None).unwrap();
+    }
+
+    #[test]
+    fn ports_from_a_base_come_in_threes_and_end_at_the_last_port() {
+        let ports = choose(2, Some(7420)).unwrap();
+        assert_eq!(ports[1].all(), [7423, 7424, 7425]);
+        assert!(choose(2, Some(65_530)).is_ok());
+        assert!(choose(2, Some(65_531)).is_err());
+    }
+
+    #[test]
+    fn a_taken_port_is_named_with_the_process_that_may_hold_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::open(dir.path(), Some(1), None).unwrap();
+        layout.check_free().unwrap();
+        let port = layout.ports[0].peer;
+        let _taken = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+        write_file(&layout.path(1, ".pid"), b"4711\n").unwrap();
+        let failure = layout.check_free().unwrap_err();
+        assert!(
+            failure.message.contains(&port.to_string()),
+            "{}",
+            failure.message
+        );
+        assert!(
+            failure.tries[0].starts_with("kill 4711"),
+            "{:?}",
+            failure.tries
+        );
+    }
+}

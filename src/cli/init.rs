@@ -1,0 +1,84 @@
+//! `dos-cluster init`: forms a cluster, once.
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{
+    Context,
+    exit::{Exit, Failure},
+    member::MemberRow,
+    output::fields,
+    progress::Progress,
+};
+use crate::{
+    client::{Client, ClientError},
+    pb,
+};
+
+/// Form a cluster from waiting nodes, once, from anywhere
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  dos-cluster init --nodes n1:7420,n2:7420,n3:7420
+  dos-cluster --endpoints n1:7420,n2:7420,n3:7420 init
+
+Three or five nodes are usual: three survive the loss of one, five of two.")]
+pub(super) struct Init {
+    /// Client addresses of all the waiting nodes; without it, those of --endpoints
+    #[arg(long, value_delimiter = ',', value_name = "HOST:PORT,...")]
+    nodes: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Formed {
+    cluster_id: String,
+    members: Vec<MemberRow>,
+}
+
+impl Init {
+    pub(super) async fn run(self, context: &Context) -> Result<Exit, Failure> {
+        let nodes = if self.nodes.is_empty() {
+            &context.endpoints
+        } else {
+            &self.nodes
+        };
+        let client = context.client_of(nodes)?;
+        let progress = Progress::spinner(format!("forming a cluster of {}", nodes.len()));
+        let answer = form(&client, nodes).await;
+        drop(progress);
+        let formed = answer?;
+        let formed = Formed {
+            cluster_id: formed.cluster_id,
+            members: formed.members.iter().map(MemberRow::voter).collect(),
+        };
+        context.output.show(&formed, |formed| {
+            let header = fields(&[("cluster", formed.cluster_id.clone())]);
+            format!("{header}\n{}", MemberRow::table(&formed.members))
+        })?;
+        Ok(Exit::Done)
+    }
+}
+
+/// Forms the cluster; that there is one already is a refusal.
+pub(super) async fn form(client: &Client, nodes: &[String]) -> Result<pb::InitResponse, Failure> {
+    let error = match client.init(nodes).await {
+        Ok(formed) => return Ok(formed),
+        Err(error) => error,
+    };
+    let exists = match (&error, nodes.first()) {
+        (ClientError::BadRequest { .. }, Some(first)) => client
+            .status_of(first)
+            .await
+            .is_ok_and(|status| !status.cluster_id.is_empty()),
+        _ => false,
+    };
+    let failure = Failure::from(error);
+    Err(if exists {
+        Failure {
+            exit: Exit::Refused,
+            ..failure
+        }
+    } else {
+        failure
+    })
+}

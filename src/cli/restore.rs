@@ -1,0 +1,294 @@
+//! `dos-cluster restore`: a worker's files from the cluster.
+
+use std::{path::PathBuf, sync::Mutex};
+
+use clap::Args;
+use indicatif::HumanBytes;
+use serde::Serialize;
+
+use super::{
+    Context,
+    arguments::{self, PathRule},
+    exit::{Exit, Failure},
+    output::{fields, or_dash, table},
+    progress::Progress,
+    worker::whoami,
+};
+use crate::{
+    client::restore::{RestoreOptions, RestorePhase, RestoreProgress, RestoreReport},
+    domain::{JobName, RestorePoint, WorkerName, WorkerRef},
+};
+
+/// Take a worker over and put its files into a directory, verified, all at once or not at all
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  dos-cluster restore --job wordcount --worker w1 --to /var/lib/w1
+  dos-cluster restore --job wordcount --worker w1 --to /var/lib/w1 --at line
+  dos-cluster restore --job legacy --worker w1 --to ./w1 --map /tmp/w1=state
+
+The old incarnation of the worker is fenced first: it can write no more. Exit code 6 if anything does not verify.")]
+pub(super) struct Restore {
+    /// The job
+    #[arg(long)]
+    job: JobName,
+    /// The worker
+    #[arg(long)]
+    worker: WorkerName,
+    /// The directory that the files go to; it must be empty or missing
+    #[arg(long, value_name = "DIR")]
+    to: PathBuf,
+    /// Which state: everything durable, the job's recovery line, or a checkpoint
+    #[arg(long, default_value = "latest", value_name = "latest|line|ID")]
+    #[arg(value_parser = arguments::restore_point)]
+    at: RestorePoint,
+    /// Fetch from this member only: its number, or its client address
+    #[arg(long, value_name = "NODE")]
+    from: Option<String>,
+    /// Replace what is in the directory
+    #[arg(long)]
+    force: bool,
+    /// Paths in the journals that begin with OLD begin with NEW below the directory; may be repeated
+    #[arg(long, value_name = "OLD=NEW", value_parser = arguments::path_rule_parser())]
+    map: Vec<PathRule>,
+}
+
+#[derive(Debug, Serialize)]
+struct Summary {
+    directory: String,
+    worker: String,
+    epoch: u64,
+    checkpoint: Option<String>,
+    log_index: u64,
+    files: u64,
+    bytes: u64,
+    elapsed_ms: u128,
+    journals: Vec<JournalRow>,
+    refused: Vec<Refused>,
+    torn: Vec<Torn>,
+}
+
+#[derive(Debug, Serialize)]
+struct JournalRow {
+    journal: String,
+    kind: &'static str,
+    bytes: u64,
+    records: u64,
+    unknown_records: u64,
+    /// Bytes from each member, by client address.
+    members: std::collections::BTreeMap<String, u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Refused {
+    journal: String,
+    path: String,
+    offset: u64,
+    why: String,
+    records: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Torn {
+    journal: String,
+    at: u64,
+    bytes: u64,
+    cut: bool,
+}
+
+impl Restore {
+    pub(super) async fn run(self, context: &Context) -> Result<Exit, Failure> {
+        let worker = WorkerRef {
+            job: self.job,
+            worker: self.worker,
+        };
+        let mut options =
+            RestoreOptions::new(worker.clone(), self.to, whoami("dos-cluster restore"));
+        options.point = self.at;
+        options.from = self.from;
+        options.force = self.force;
+        options.map = self.map.iter().map(utf8_rule).collect::<Result<_, _>>()?;
+        let client = context.client()?;
+        let drawn = Drawn::new(&worker);
+        let restored = client
+            .restore(options, &|progress| drawn.draw(progress))
+            .await;
+        drop(drawn);
+        let summary = Summary::of(&worker, restored?);
+        context.output.show(&summary, text)?;
+        say_torn(context, &summary);
+        if summary.refused.is_empty() {
+            return Ok(Exit::Done);
+        }
+        let message = format!(
+            "restore of worker {worker} is not complete: {} of its paths were refused, the first is {:?}: {}",
+            summary.refused.len(),
+            summary.refused[0].path,
+            summary.refused[0].why,
+        );
+        Err(Failure::error(message)
+            .try_next("the same with --force and a --map OLD=NEW that leads into the directory"))
+    }
+}
+
+fn utf8_rule(rule: &PathRule) -> Result<(String, String), Failure> {
+    let text = |bytes: &[u8]| {
+        String::from_utf8(bytes.to_vec()).map_err(|_| {
+            let shown = bytes.escape_ascii();
+            Failure::usage(format!(
+                "cannot use --map with {shown}: the path is not UTF-8"
+            ))
+        })
+    };
+    Ok((text(&rule.old)?, text(&rule.new)?))
+}
+
+/// The bar of the phase at hand.
+struct Drawn {
+    worker: String,
+    bar: Mutex<Option<(RestorePhase, Progress)>>,
+}
+
+impl Drawn {
+    fn new(worker: &WorkerRef) -> Self {
+        Self {
+            worker: worker.to_string(),
+            bar: Mutex::default(),
+        }
+    }
+
+    fn draw(&self, progress: RestoreProgress) {
+        let mut bar = self
+            .bar
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        match &*bar {
+            Some((phase, drawn)) if *phase == progress.phase => {
+                drawn.set(progress.bytes_done);
+                return;
+            }
+            _ => {}
+        }
+        *bar = None; // cleared before the next one is drawn
+        let (worker, total) = (&self.worker, progress.bytes_total);
+        let next = match progress.phase {
+            RestorePhase::TakingOver => Progress::spinner(format!("take {worker} over")),
+            RestorePhase::Fetching => Progress::bytes(total, format!("fetch {worker}")),
+            RestorePhase::Replaying => Progress::bytes(total, format!("replay {worker}")),
+            RestorePhase::Finishing => Progress::spinner(format!("sync and rename {worker}")),
+        };
+        next.set(progress.bytes_done);
+        *bar = Some((progress.phase, next));
+    }
+}
+
+impl Summary {
+    fn of(worker: &WorkerRef, report: RestoreReport) -> Self {
+        Self {
+            directory: report.directory.display().to_string(),
+            worker: worker.to_string(),
+            epoch: report.epoch.0,
+            checkpoint: report.checkpoint.map(|id| id.to_string()),
+            log_index: report.log_index,
+            files: report.files,
+            bytes: report.journals.iter().map(|journal| journal.bytes).sum(),
+            elapsed_ms: report.elapsed.as_millis(),
+            journals: report
+                .journals
+                .into_iter()
+                .map(|journal| JournalRow {
+                    journal: journal.name.to_string(),
+                    kind: journal.kind.as_str(),
+                    bytes: journal.bytes,
+                    records: journal.records,
+                    unknown_records: journal.unknown_records,
+                    members: journal.members,
+                })
+                .collect(),
+            refused: report
+                .refused
+                .into_iter()
+                .map(|refused| Refused {
+                    journal: refused.journal.to_string(),
+                    path: refused.path,
+                    offset: refused.offset.0,
+                    why: refused.why,
+                    records: refused.records,
+                })
+                .collect(),
+            torn: report
+                .torn
+                .into_iter()
+                .map(|torn| Torn {
+                    journal: torn.journal.to_string(),
+                    at: torn.at.0,
+                    bytes: torn.bytes,
+                    cut: torn.cut,
+                })
+                .collect(),
+        }
+    }
+}
+
+fn text(summary: &Summary) -> String {
+    let header = fields(&[
+        (
+            "restored",
+            format!("{} into {}", summary.worker, summary.directory),
+        ),
+        ("epoch", summary.epoch.to_string()),
+        ("checkpoint", or_dash(summary.checkpoint.as_ref())),
+        ("files", summary.files.to_string()),
+        (
+            "bytes",
+            format!("{} in {} ms", HumanBytes(summary.bytes), summary.elapsed_ms),
+        ),
+    ]);
+    let rows = summary.journals.iter().map(|row| {
+        let members = row.members.iter();
+        let members = members.map(|(address, bytes)| format!("{address}={bytes}"));
+        vec![
+            row.journal.clone(),
+            row.kind.to_owned(),
+            row.bytes.to_string(),
+            row.records.to_string(),
+            members.collect::<Vec<_>>().join(" "),
+        ]
+    });
+    let rows: Vec<_> = rows.collect();
+    let mut shown = format!(
+        "{header}\n{}",
+        table(&["journal", "kind", "bytes", "records", "from"], &rows)
+    );
+    if !summary.refused.is_empty() {
+        let rows = summary.refused.iter().map(|refused| {
+            vec![
+                refused.path.clone(),
+                refused.journal.clone(),
+                refused.offset.to_string(),
+                refused.why.clone(),
+            ]
+        });
+        let rows: Vec<_> = rows.collect();
+        shown.push_str("\n\n");
+        shown.push_str(&table(&["refused path", "journal", "offset", "why"], &rows));
+    }
+    shown
+}
+
+fn say_torn(context: &Context, summary: &Summary) {
+    for torn in &summary.torn {
+        let Torn {
+            journal,
+            at,
+            bytes,
+            cut,
+        } = torn;
+        let what = if *cut {
+            "it was cut off, here and in the cluster"
+        } else {
+            "a checkpoint covers it, so it was left"
+        };
+        context.output.talk(&format!("note: the last record of journal {journal}, {bytes} bytes at {at}, is not whole: {what}"));
+    }
+}
