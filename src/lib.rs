@@ -23,8 +23,6 @@ pub mod env;
 pub mod node;
 pub mod pb;
 #[cfg(feature = "server")]
-pub mod node;
-#[cfg(feature = "server")]
 pub mod raft;
 #[cfg(feature = "server")]
 pub mod storage;

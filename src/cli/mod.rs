@@ -9,6 +9,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 mod arguments;
 mod checkpoint;
 mod completions;
+mod demo;
 mod dev;
 mod exit;
 mod init;
@@ -94,6 +95,8 @@ enum Command {
     Checkpoint(checkpoint::Checkpoint),
     Restore(restore::Restore),
     Dev(dev::Dev),
+    Demo(demo::Demo),
+    DemoWorker(demo::DemoWorker),
     Completions(completions::Completions),
 }
 
@@ -187,6 +190,8 @@ async fn run_online(context: &Context, command: Command) -> Result<Exit, Failure
         Command::Checkpoint(command) => command.run(context).await,
         Command::Restore(command) => command.run(context).await,
         Command::Dev(command) => command.run(context).await,
+        Command::Demo(command) => command.run(context).await,
+        Command::DemoWorker(command) => command.run(context).await,
         Command::Completions(command) => command.run(context, &mut Cli::command()),
     }
 }

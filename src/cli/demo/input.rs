@@ -1,9 +1,12 @@
 //! What is counted.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use super::super::exit::{self, Failure};
-use crate::{env::fs, storage::crashsafe};
+use crate::env::fs;
 
 /// Texts that are on every Debian, longest first.
 const DEBIAN_TEXTS: [&str; 2] = ["/usr/share/common-licenses/GPL-3", "/usr/share/common-licenses/Apache-2.0"];
@@ -33,13 +36,17 @@ impl Input {
         let times = LINES_MIN.div_ceil(count_lines(&once).max(1));
         let text = once.repeat(times);
         let path = dir.join("input.txt");
-        crashsafe::replace(&path, &text)?;
+        write(&path, &text).map_err(|error| exit::cannot("write", &path, &error))?;
         Ok(Self::of(path, format!("{from}, {times} times"), &text))
     }
 
     fn of(path: PathBuf, from: String, text: &[u8]) -> Self {
         Self { path, from, lines: count_lines(text) as u64, bytes: text.len() as u64 }
     }
+}
+
+fn write(path: &Path, text: &[u8]) -> io::Result<()> {
+    fs::write_all_at(&fs::open_or_create(path)?, text, 0)
 }
 
 fn count_lines(text: &[u8]) -> usize {

@@ -15,7 +15,7 @@ use tokio::{
 use super::{
     super::{
         Context,
-        dev::{self, Layout, ServerProcess},
+        dev::{self, DevNode, Layout},
         exit::{self, Exit, Failure},
     },
     Demo, JOB,
@@ -24,7 +24,10 @@ use super::{
     worker::Said,
 };
 use crate::{
-    client::{Client, RestoreOptions, RestoreReport},
+    client::{
+        Client,
+        restore::{RestoreOptions, RestoreReport},
+    },
     domain::{NodeId, RestorePoint, WorkerName, WorkerRef},
     env::{
         fs, rng, task,
@@ -98,7 +101,7 @@ async fn run(
     demo: &Demo,
     context: &Context,
     dir: &Path,
-    servers: &mut Vec<ServerProcess>,
+    servers: &mut Vec<DevNode>,
     workers: &mut Vec<Child>,
 ) -> Result<(), Failure> {
     let began = Instant::now();
@@ -237,7 +240,7 @@ impl Stage<'_> {
     }
 
     /// Kills a worker and the leader at the same moment, and deletes the worker's directory.
-    async fn strike(&mut self, servers: &mut [ServerProcess], workers: &mut [Child]) -> Result<(usize, Instant), Failure> {
+    async fn strike(&mut self, servers: &mut [DevNode], workers: &mut [Child]) -> Result<(usize, Instant), Failure> {
         let status = self.client.status().await?;
         let leader = usize::try_from(status.leader_id).unwrap_or_default();
         let victim = usize::try_from(VICTIM).unwrap_or_default();
@@ -248,10 +251,9 @@ impl Stage<'_> {
         let node = leader.checked_sub(1).and_then(|index| servers.get_mut(index));
         let node = node.ok_or_else(|| Failure::new(Exit::Unhealthy, "the cluster has no leader"))?;
         let blow = Instant::now();
-        node.kill_9();
         workers[victim].start_kill().map_err(|error| Failure::error(format!("cannot kill the worker: {error}")))?;
+        node.kill_9().await;
         workers[victim].wait().await.ok();
-        node.wait_killed().await;
         let dir = self.worker_dir(VICTIM);
         fs::remove_dir_all(&dir).map_err(|error| exit::cannot("remove", &dir, &error))?;
         self.tell(&format!(
@@ -319,10 +321,10 @@ impl Stage<'_> {
     }
 
     /// Starts the dead server again, and waits until it has caught up.
-    async fn bring_back(&mut self, layout: &Layout, servers: &mut [ServerProcess], number: usize) -> Result<(), Failure> {
+    async fn bring_back(&mut self, layout: &Layout, servers: &mut [DevNode], number: usize) -> Result<(), Failure> {
         let asked = Instant::now();
         if let Some(server) = servers.get_mut(number.saturating_sub(1)) {
-            *server = ServerProcess::start(layout, number)?;
+            *server = DevNode::start(layout, number)?;
         }
         let address = self.endpoints.get(number.saturating_sub(1)).cloned().unwrap_or_default();
         let deadline = Instant::now() + STEP_WITHIN;

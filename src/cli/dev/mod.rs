@@ -30,8 +30,9 @@ use crate::{
 mod node;
 mod ports;
 
-use node::DevNode;
-use ports::Layout;
+pub(super) use node::{DevNode, stop_all};
+pub(super) use ports::Layout;
+
 
 /// How often the nodes are asked whether they are there.
 const ASK_EVERY: Duration = Duration::from_millis(100);
@@ -84,7 +85,7 @@ impl Dev {
         if ended.is_ok() {
             context.output.talk("stopping the nodes");
         }
-        node::stop_all(&mut nodes, context).await;
+        stop_all(&mut nodes, context).await;
         ended.map(|()| Exit::Done)
     }
 }
@@ -104,12 +105,12 @@ fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
     })
 }
 
-/// Starts the nodes, forms their cluster if there is none, and watches them for ever.
-async fn run_nodes(
+/// Starts the nodes of a layout, forms their cluster if there is none, and waits for a leader.
+pub(super) async fn start_cluster(
     context: &Context,
     layout: &Layout,
     nodes: &mut Vec<DevNode>,
-) -> Result<(), Failure> {
+) -> Result<Report, Failure> {
     layout.check_free()?;
     for number in layout.numbers() {
         nodes.push(DevNode::start(layout, number)?);
@@ -121,9 +122,17 @@ async fn run_nodes(
     let statuses = wait_for_answers(&client, &endpoints, nodes, deadline).await?;
     form_or_complete(&client, &endpoints, &statuses).await?;
     progress.say("waiting for a leader");
-    let report = wait_for_leader(&client, nodes, deadline).await?;
-    drop(progress);
+    wait_for_leader(&client, nodes, deadline).await
+}
 
+/// Starts the nodes, and watches them for ever.
+async fn run_nodes(
+    context: &Context,
+    layout: &Layout,
+    nodes: &mut Vec<DevNode>,
+) -> Result<(), Failure> {
+    let report = start_cluster(context, layout, nodes).await?;
+    let endpoints = layout.endpoints();
     let running = Running {
         cluster_id: report.cluster_id.clone(),
         endpoints: endpoints.clone(),

@@ -23,7 +23,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(15);
 
 /// A running node, or what became of it. Killed when dropped, so that no way out leaves it behind.
 #[derive(Debug)]
-pub(super) struct DevNode {
+pub(in crate::cli) struct DevNode {
     number: usize,
     child: Child,
     log: PathBuf,
@@ -35,7 +35,7 @@ pub(super) struct DevNode {
 
 impl DevNode {
     /// Starts node `number` of the cluster.
-    pub(super) fn start(layout: &Layout, number: usize) -> Result<Self, Failure> {
+    pub(in crate::cli) fn start(layout: &Layout, number: usize) -> Result<Self, Failure> {
         let program = std::env::current_exe()
             .map_err(|error| Failure::error(format!("cannot find this program: {error}")))?;
         let (log, pid_file) = (layout.path(number, ".log"), layout.path(number, ".pid"));
@@ -93,17 +93,17 @@ impl DevNode {
     }
 
     /// Its process; none once it has ended.
-    pub(super) fn pid(&self) -> Option<u32> {
+    pub(in crate::cli) fn pid(&self) -> Option<u32> {
         self.child.id()
     }
 
     /// Whether it has ended, and that was said.
-    pub(super) fn has_ended(&self) -> bool {
+    pub(in crate::cli) fn has_ended(&self) -> bool {
         self.ended.is_some()
     }
 
     /// A node that ended by itself is a failure, with the end of what it said.
-    pub(super) fn check_alive(&mut self) -> Result<(), Failure> {
+    pub(in crate::cli) fn check_alive(&mut self) -> Result<(), Failure> {
         let Some(status) = self.poll() else {
             return Ok(());
         };
@@ -116,7 +116,7 @@ impl DevNode {
     }
 
     /// The news that it has ended; once.
-    pub(super) fn news_of_its_end(&mut self) -> Option<String> {
+    pub(in crate::cli) fn news_of_its_end(&mut self) -> Option<String> {
         if self.ended.is_some() {
             return None;
         }
@@ -151,6 +151,13 @@ impl DevNode {
         lines.into_iter().rev().collect::<Vec<_>>().join("\n")
     }
 
+    /// `kill -9`: it gets no chance to do anything.
+    pub(in crate::cli) async fn kill_9(&mut self) {
+        // That it has ended already is as good.
+        self.child.kill().await.ok();
+        self.poll();
+    }
+
     /// Asks it to drain.
     fn ask_to_stop(&self) {
         // A pid that is none any more belongs to a child that was waited for: `id` is none then.
@@ -176,7 +183,7 @@ impl DevNode {
 }
 
 /// Stops every node in order: all are asked at once, so that none waits for another.
-pub(super) async fn stop_all(nodes: &mut [DevNode], context: &Context) {
+pub(in crate::cli) async fn stop_all(nodes: &mut [DevNode], context: &Context) {
     for node in nodes.iter() {
         node.ask_to_stop();
     }

@@ -16,7 +16,7 @@ const HOST: &str = "127.0.0.1";
 /// The ports of one node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Ports {
+pub(in crate::cli) struct Ports {
     client: u16,
     peer: u16,
     http: u16,
@@ -27,23 +27,23 @@ impl Ports {
         [self.client, self.peer, self.http]
     }
 
-    pub(super) fn client(self) -> String {
+    pub(in crate::cli) fn client(self) -> String {
         format!("{HOST}:{}", self.client)
     }
 
-    pub(super) fn peer(self) -> String {
+    pub(in crate::cli) fn peer(self) -> String {
         format!("{HOST}:{}", self.peer)
     }
 
-    pub(super) fn http(self) -> String {
+    pub(in crate::cli) fn http(self) -> String {
         format!("{HOST}:{}", self.http)
     }
 }
 
 /// A dev cluster's directory, locked.
 #[derive(Debug)]
-pub(super) struct Layout {
-    pub(super) dir: PathBuf,
+pub(in crate::cli) struct Layout {
+    pub(in crate::cli) dir: PathBuf,
     ports: Vec<Ports>,
     /// Held for its lock.
     _lock: fs::File,
@@ -51,7 +51,7 @@ pub(super) struct Layout {
 
 impl Layout {
     /// Opens the directory; makes it, and chooses ports, if there is none.
-    pub(super) fn open(
+    pub(in crate::cli) fn open(
         dir: &Path,
         nodes: Option<u16>,
         base_port: Option<u16>,
@@ -94,27 +94,27 @@ impl Layout {
     }
 
     /// The numbers of the nodes, from 1.
-    pub(super) fn numbers(&self) -> impl Iterator<Item = usize> {
+    pub(in crate::cli) fn numbers(&self) -> impl Iterator<Item = usize> {
         1..=self.ports.len()
     }
 
     /// The ports of a node, by its number.
-    pub(super) fn ports(&self, number: usize) -> Ports {
+    pub(in crate::cli) fn ports(&self, number: usize) -> Ports {
         self.ports[number - 1]
     }
 
     /// A file of a node: `DIR/n1.log`; with no extension its data directory.
-    pub(super) fn path(&self, number: usize, extension: &str) -> PathBuf {
+    pub(in crate::cli) fn path(&self, number: usize, extension: &str) -> PathBuf {
         self.dir.join(format!("n{number}{extension}"))
     }
 
     /// The client addresses of all nodes.
-    pub(super) fn endpoints(&self) -> Vec<String> {
+    pub(in crate::cli) fn endpoints(&self) -> Vec<String> {
         self.ports.iter().map(|ports| ports.client()).collect()
     }
 
     /// Refuses where a port is taken, perhaps by a node that an earlier run left behind.
-    pub(super) fn check_free(&self) -> Result<(), Failure> {
+    pub(in crate::cli) fn check_free(&self) -> Result<(), Failure> {
         for number in self.numbers() {
             for port in self.ports(number).all() {
                 let Err(error) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) else {
@@ -161,7 +161,7 @@ fn write(path: &Path, ports: &[Ports]) -> Result<(), Failure> {
 }
 
 /// Writes a small file anew.
-pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+pub(in crate::cli) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let written = fs::open_or_create(path).and_then(|file| {
         file.set_len(0)?;
         fs::write_all_at(&file, bytes, 0)?;
