@@ -57,10 +57,10 @@ pub(super) struct Serve {
     /// Address of health and metrics that is shown, where it is not the one listened on
     #[arg(long, value_name = "HOST:PORT")]
     advertise_http: Option<String>,
-    /// How often a leader reports to its followers [default: 200ms]
+    /// How often a leader reports to its followers [default: 150ms]
     #[arg(long, value_name = "DURATION")]
     heartbeat: Option<String>,
-    /// Silence of the leader, once to twice this, after which a follower stands for election [default: 1s]
+    /// Silence of the leader, once to twice this, after which a follower stands for election [default: 600ms]
     #[arg(long, value_name = "DURATION")]
     election_timeout: Option<String>,
     /// Bytes of log after which a snapshot is made [default: 256MiB]
@@ -80,7 +80,7 @@ pub(super) struct Serve {
         long,
         value_name = "FILTER",
         env = "DOS_CLUSTER_LOG",
-        default_value = "info"
+        default_value = "info,openraft=error"
     )]
     log: String,
     /// How it is logged

@@ -118,20 +118,21 @@ impl Node {
         }
     }
 
-    async fn drain(self) {
+    async fn drain(mut self) {
         let running = self.shared.running();
         if let Ok(running) = &running {
             hand_over(running).await;
         }
         self.shared.stopping.send_replace(true);
         self.shared.set_phase(Phase::Stopping);
-        self.servers.stop().await;
+        self.servers.stop_clients().await;
         if let Ok(running) = running {
             running.router.group().stop().await;
             if let Err(error) = running.router.group().wal().close().await {
                 tracing::warn!(%error, "the log was not closed cleanly; it is recovered at the next start");
             }
         }
+        self.servers.abort();
         tracing::info!("stopped");
     }
 }

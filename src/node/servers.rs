@@ -63,7 +63,9 @@ fn told(advertised: Option<&String>, listen: &str, bound: &TcpListener) -> Strin
 /// The running servers.
 #[derive(Debug)]
 pub(super) struct Servers {
-    tasks: Vec<JoinHandle<()>>,
+    client: JoinHandle<()>,
+    peer: JoinHandle<()>,
+    http: JoinHandle<()>,
     stop: watch::Sender<bool>,
 }
 
@@ -79,26 +81,27 @@ pub(super) fn start(listeners: Listeners, shared: &Arc<Shared>) -> Servers {
         .serve_with_incoming_shutdown(net::incoming(listeners.client), stopped(stopping.clone()));
     let peer = net::server(keep_alive)
         .add_routes(services::for_members(shared))
-        .serve_with_incoming_shutdown(net::incoming(listeners.peer), stopped(stopping.clone()));
+        .serve_with_incoming(net::incoming(listeners.peer));
     let log = |result: Result<(), tonic::transport::Error>| {
         if let Err(error) = result {
             tracing::error!(%error, "a port stopped answering");
         }
     };
-    let tasks = vec![
-        task::spawn(async move { log(client.await) }),
-        task::spawn(async move { log(peer.await) }),
-        task::spawn(http::serve(listeners.http, shared.clone(), stopped(stopping))),
-    ];
-    Servers { tasks, stop }
+    Servers {
+        client: task::spawn(async move { log(client.await) }),
+        peer: task::spawn(async move { log(peer.await) }),
+        http: task::spawn(http::serve(listeners.http, shared.clone(), stopped(stopping))),
+        stop,
+    }
 }
 
 impl Servers {
-    /// Takes no new calls, and gives the open ones a moment to end.
-    pub(super) async fn stop(self) {
+    /// Takes no new calls of clients, and gives the open ones a moment to end. The members' port answers on: what clients
+    /// wait for may need it.
+    pub(super) async fn stop_clients(&mut self) {
         self.stop.send_replace(true);
-        for mut task in self.tasks {
-            if time::timeout(STOP_WITHIN, &mut task).await.is_err() {
+        for task in [&mut self.client, &mut self.http] {
+            if time::timeout(STOP_WITHIN, &mut *task).await.is_err() {
                 task.abort();
             }
         }
@@ -106,7 +109,7 @@ impl Servers {
 
     /// Drops every connection now.
     pub(super) fn abort(self) {
-        for task in self.tasks {
+        for task in [self.client, self.peer, self.http] {
             task.abort();
         }
     }

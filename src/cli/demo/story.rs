@@ -276,6 +276,7 @@ impl Stage<'_> {
         let asked = Instant::now();
         let mut options = RestoreOptions::new(Self::name(VICTIM)?, self.dir.join("w2-elsewhere"), "dos-cluster demo");
         options.point = RestorePoint::Line;
+        options.range_bytes = 256 << 10; // small enough that each survivor has a part in it
         let report = self.client.restore(options, &|_| {}).await?;
         let restored: u64 = report.journals.iter().map(|journal| journal.bytes).sum();
         let mut members: Vec<&str> =
@@ -283,7 +284,7 @@ impl Stage<'_> {
         members.sort_unstable();
         members.dedup();
         self.tell(&format!(
-            "restored {} elsewhere at the recovery line, checkpoint {}, as epoch {}: {} of journal from {} survivors, {} files, {} in all, a new leader's election included",
+            "restored {} elsewhere at the recovery line, checkpoint {}, as epoch {}: {} of journal from {} of the survivors, {} files, {} in all, the election of a new leader included",
             Self::name(VICTIM)?,
             report.checkpoint.map_or_else(|| "none".to_owned(), |id| id.to_string()),
             report.epoch,
