@@ -352,7 +352,7 @@ impl Node {
             }
             let append = Append {
                 journal,
-                token,
+                token: token.clone().expect("the fake opened it"),
                 at: Offset(data.at),
                 data: data.data,
             };

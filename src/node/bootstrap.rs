@@ -31,19 +31,38 @@ struct Candidate {
 
 /// Asks the node at a client address whether it can be given an identity.
 async fn candidate(shared: &Shared, address: &str) -> Result<Candidate, NodeError> {
-    let peer = |why: String| NodeError::Peer { address: address.to_owned(), why };
-    let channel = crate::env::net::channel(address, Default::default()).map_err(|e| peer(format!("no host:port: {e}")))?;
+    let peer = |why: String| NodeError::Peer {
+        address: address.to_owned(),
+        why,
+    };
+    let channel = crate::env::net::channel(address, Default::default())
+        .map_err(|e| peer(format!("no host:port: {e}")))?;
     let mut client = ClusterClient::new(channel);
     let status = match time::timeout(STEP_WITHIN, client.status(pb::StatusRequest {})).await {
         Ok(Ok(response)) => response.into_inner(),
-        Ok(Err(status)) => return Err(peer(format!("no node answers there ({})", status.message()))),
+        Ok(Err(status)) => {
+            return Err(peer(format!(
+                "no node answers there ({})",
+                status.message()
+            )));
+        }
         Err(_) => return Err(peer(format!("no answer within {STEP_WITHIN:?}"))),
     };
-    let probed = shared.links.probe(&status.peer_address).await.map_err(|why| {
-        peer(format!("it answers clients, but at its peer address, {}, there is: {why}", status.peer_address))
-    })?;
+    let probed = shared
+        .links
+        .probe(&status.peer_address)
+        .await
+        .map_err(|why| {
+            peer(format!(
+                "it answers clients, but at its peer address, {}, there is: {why}",
+                status.peer_address
+            ))
+        })?;
     if !probed.waiting {
-        return Err(NodeError::AlreadyFormed { address: address.to_owned(), cluster: status.cluster_id });
+        return Err(NodeError::AlreadyFormed {
+            address: address.to_owned(),
+            cluster: status.cluster_id,
+        });
     }
     Ok(Candidate {
         client_address: address.to_owned(),
@@ -52,15 +71,28 @@ async fn candidate(shared: &Shared, address: &str) -> Result<Candidate, NodeErro
     })
 }
 
-async fn adopt(shared: &Arc<Shared>, candidate: &Candidate, cluster: ClusterId, node: NodeId) -> Result<Member, NodeError> {
+async fn adopt(
+    shared: &Arc<Shared>,
+    candidate: &Candidate,
+    cluster: ClusterId,
+    node: NodeId,
+) -> Result<Member, NodeError> {
     if candidate.incarnation == shared.incarnation() {
         return shared.adopt(cluster, node).await;
     }
-    let peer = |why: String| NodeError::Peer { address: candidate.client_address.clone(), why };
+    let peer = |why: String| NodeError::Peer {
+        address: candidate.client_address.clone(),
+        why,
+    };
     let mut client = shared
         .links
         .bootstrap(&candidate.peer_address)
-        .ok_or_else(|| peer(format!("its peer address, {:?}, is no host:port", candidate.peer_address)))?;
+        .ok_or_else(|| {
+            peer(format!(
+                "its peer address, {:?}, is no host:port",
+                candidate.peer_address
+            ))
+        })?;
     let request = pb::AdoptRequest {
         cluster_id: cluster.0.to_be_bytes().to_vec().into(),
         node_id: node.0,
@@ -68,7 +100,10 @@ async fn adopt(shared: &Arc<Shared>, candidate: &Candidate, cluster: ClusterId, 
     };
     match time::timeout(STEP_WITHIN, client.adopt(request)).await {
         Ok(Ok(response)) => {
-            let member = response.into_inner().member.ok_or_else(|| peer("an empty answer".to_owned()))?;
+            let member = response
+                .into_inner()
+                .member
+                .ok_or_else(|| peer("an empty answer".to_owned()))?;
             Ok(member.into())
         }
         Ok(Err(status)) => Err(peer(status.message().to_owned())),
@@ -78,25 +113,49 @@ async fn adopt(shared: &Arc<Shared>, candidate: &Candidate, cluster: ClusterId, 
 
 /// Forms a cluster from waiting nodes, this one among them. Every node is asked before any is changed; a node that was given
 /// an identity by an attempt that failed half way can be given another, for it has never voted.
-pub(super) async fn init(shared: &Arc<Shared>, addresses: &[String]) -> Result<(ClusterId, Vec<Member>), NodeError> {
-    let bad = |why: String| NodeError::BadRequest(crate::codec::CodecError::field("addresses", why));
+pub(super) async fn init(
+    shared: &Arc<Shared>,
+    addresses: &[String],
+) -> Result<(ClusterId, Vec<Member>), NodeError> {
+    let bad =
+        |why: String| NodeError::BadRequest(crate::codec::CodecError::field("addresses", why));
     if addresses.is_empty() || addresses.len() > MEMBERS_MAX {
-        return Err(bad(format!("{} nodes given: 1 to {MEMBERS_MAX} form a cluster, 3 or 5 are usual", addresses.len())));
+        return Err(bad(format!(
+            "{} nodes given: 1 to {MEMBERS_MAX} form a cluster, 3 or 5 are usual",
+            addresses.len()
+        )));
     }
     if !shared.is_adoptable().await {
-        let cluster = shared.identity().map_or_else(String::new, |identity| identity.cluster.to_string());
-        return Err(NodeError::AlreadyFormed { address: shared.addresses.client.clone(), cluster });
+        let cluster = shared
+            .identity()
+            .map_or_else(String::new, |identity| identity.cluster.to_string());
+        return Err(NodeError::AlreadyFormed {
+            address: shared.addresses.client.clone(),
+            cluster,
+        });
     }
     let mut candidates: Vec<Candidate> = Vec::new();
     for address in addresses {
         let next = candidate(shared, address).await?;
-        if let Some(twin) = candidates.iter().find(|other| other.incarnation == next.incarnation) {
-            return Err(bad(format!("{address} and {} are the same node", twin.client_address)));
+        if let Some(twin) = candidates
+            .iter()
+            .find(|other| other.incarnation == next.incarnation)
+        {
+            return Err(bad(format!(
+                "{address} and {} are the same node",
+                twin.client_address
+            )));
         }
         candidates.push(next);
     }
-    if !candidates.iter().any(|candidate| candidate.incarnation == shared.incarnation()) {
-        return Err(bad(format!("the node asked, {}, is not among them", shared.addresses.client)));
+    if !candidates
+        .iter()
+        .any(|candidate| candidate.incarnation == shared.incarnation())
+    {
+        return Err(bad(format!(
+            "the node asked, {}, is not among them",
+            shared.addresses.client
+        )));
     }
     let cluster = ClusterId(rng::u128());
     let mut members = Vec::new();
@@ -106,10 +165,15 @@ pub(super) async fn init(shared: &Arc<Shared>, addresses: &[String]) -> Result<(
     let running = shared.running()?;
     running.router.group().form(members.clone()).await?;
     let mut leader = running.router.group().watch_leader();
-    let elected = time::timeout(STEP_WITHIN, leader.wait_for(Option::is_some)).await.is_ok_and(|led| led.is_ok());
+    let elected = time::timeout(STEP_WITHIN, leader.wait_for(Option::is_some))
+        .await
+        .is_ok_and(|led| led.is_ok());
     if !elected {
         let missing = shared.links.who_is_missing(running.router.group()).await;
-        return Err(NodeError::NoQuorum { after: STEP_WITHIN, missing });
+        return Err(NodeError::NoQuorum {
+            after: STEP_WITHIN,
+            missing,
+        });
     }
     tracing::info!(%cluster, nodes = members.len(), "formed a cluster");
     Ok((cluster, members))
@@ -126,25 +190,42 @@ pub(super) async fn join(
     let router = &running.router;
     let deadline = || Instant::now() + STEP_WITHIN;
     if router.group().view().read().members().count() >= MEMBERS_MAX {
-        return Err(NodeError::Membership(format!("the cluster has {MEMBERS_MAX} members, which is the limit")));
+        return Err(NodeError::Membership(format!(
+            "the cluster has {MEMBERS_MAX} members, which is the limit"
+        )));
     }
     let waiting = candidate(shared, address).await?;
     let allocated = router.propose(Command::AllocateNode, deadline()).await?;
     let Outcome::NodeAllocated(node) = allocated.answer? else {
-        return Err(NodeError::LeaderLost { why: "an answer to another command".to_owned() });
+        return Err(NodeError::LeaderLost {
+            why: "an answer to another command".to_owned(),
+        });
     };
     let member = adopt(shared, &waiting, running.identity.cluster, node).await?;
     let tell = async |phase: Step, matched_index: u64, last_index: u64| {
         let member = Some((&member).into());
-        let step = pb::JoinProgress { member, phase: phase.into(), matched_index, last_index };
+        let step = pb::JoinProgress {
+            member,
+            phase: phase.into(),
+            matched_index,
+            last_index,
+        };
         progress.send(Ok(step)).await.is_ok()
     };
     tell(Step::Adopted, 0, 0).await;
-    router.change_members(Change::AddLearner((&member).into()), deadline()).await?;
+    router
+        .change_members(Change::AddLearner((&member).into()), deadline())
+        .await?;
     tell(Step::Learner, 0, 0).await;
     loop {
-        let answer = router.change_members(Change::Promote(node.0), deadline()).await?;
-        let voter = router.group().status().member(node).is_some_and(|member| member.voter);
+        let answer = router
+            .change_members(Change::Promote(node.0), deadline())
+            .await?;
+        let voter = router
+            .group()
+            .status()
+            .member(node)
+            .is_some_and(|member| member.voter);
         if voter {
             tell(Step::Voter, answer.matched_index, answer.last_index).await;
             tracing::info!(%node, %address, "admitted a member");
@@ -158,11 +239,23 @@ pub(super) async fn join(
 }
 
 /// A data directory copied from a running node would make two of one: ask at the address where this node was last.
-pub(super) async fn refuse_a_copy(shared: &Shared, identity: Identity, store: &dyn StateStore) -> Result<(), Fault> {
-    let known = store.load()?.member(identity.node).map(|member| member.peer_address.clone());
-    let Some(address) = known.filter(|address| *address != shared.addresses.peer) else { return Ok(()) };
+pub(super) async fn refuse_a_copy(
+    shared: &Shared,
+    identity: Identity,
+    store: &dyn StateStore,
+) -> Result<(), Fault> {
+    let known = store
+        .load()?
+        .member(identity.node)
+        .map(|member| member.peer_address.clone());
+    let Some(address) = known.filter(|address| *address != shared.addresses.peer) else {
+        return Ok(());
+    };
     match shared.links.probe(&address).await {
-        Ok(there) if there.node_id == identity.node.0 && there.cluster_id[..] == identity.cluster.0.to_be_bytes() => {
+        Ok(there)
+            if there.node_id == identity.node.0
+                && there.cluster_id[..] == identity.cluster.0.to_be_bytes() =>
+        {
             Err(Fault::Copy(format!(
                 "{} of cluster {} is running at {address} already: the data directory {} is a copy of another node's; \
                  start this node with an empty one and admit it with `dos-cluster join`",
@@ -180,22 +273,35 @@ pub(super) fn announce(shared: Arc<Shared>, running: Arc<Running>) {
     task::spawn(async move {
         let me = shared.as_member(running.identity.node);
         loop {
-            let known = running.router.group().view().read().member(me.node).cloned();
+            let known = running
+                .router
+                .group()
+                .view()
+                .read()
+                .member(me.node)
+                .cloned();
             if known.as_ref() == Some(&me) {
                 return;
             }
             if known.is_some() {
                 let deadline = Instant::now() + STEP_WITHIN;
-                match running.router.propose(Command::AnnounceMember(me.clone()), deadline).await {
+                match running
+                    .router
+                    .propose(Command::AnnounceMember(me.clone()), deadline)
+                    .await
+                {
                     Ok(decided) => match decided.answer {
                         Ok(_) => return,
                         Err(rejected) => return tracing::error!("{rejected}"),
                     },
-                    Err(error) => tracing::info!(%error, "could not announce this node's addresses; trying again"),
+                    Err(error) => {
+                        tracing::info!(%error, "could not announce this node's addresses; trying again")
+                    }
                 }
             }
             time::sleep(Duration::from_millis(500)).await;
-            let current = matches!(shared.phase(), Phase::Running(now) if Arc::ptr_eq(&now, &running));
+            let current =
+                matches!(shared.phase(), Phase::Running(now) if Arc::ptr_eq(&now, &running));
             if !current {
                 return;
             }

@@ -53,12 +53,18 @@ impl Links {
     pub(super) fn forward(&self, group: &Group, node: NodeId) -> Option<ForwardClient<Channel>> {
         let address = group.peers().peer_address(node)?;
         let client = ForwardClient::new(self.channel(&address)?);
-        Some(client.max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX))
+        Some(
+            client
+                .max_decoding_message_size(MESSAGE_BYTES_MAX)
+                .max_encoding_message_size(MESSAGE_BYTES_MAX),
+        )
     }
 
     /// Asks whoever listens at a peer address who it is.
     pub(super) async fn probe(&self, peer_address: &str) -> Result<pb::ProbeResponse, String> {
-        let channel = self.channel(peer_address).ok_or_else(|| format!("{peer_address:?} is no host:port"))?;
+        let channel = self
+            .channel(peer_address)
+            .ok_or_else(|| format!("{peer_address:?} is no host:port"))?;
         let mut client = BootstrapClient::new(channel);
         match time::timeout(PROBE_WITHIN, client.probe(pb::ProbeRequest {})).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
@@ -75,13 +81,23 @@ impl Links {
     /// A sentence that names the members that do not answer now.
     pub(super) async fn who_is_missing(&self, group: &Group) -> String {
         let me = group.peers().identity().node;
-        let members: Vec<Member> = group.view().read().members().filter(|member| member.node != me).cloned().collect();
+        let members: Vec<Member> = group
+            .view()
+            .read()
+            .members()
+            .filter(|member| member.node != me)
+            .cloned()
+            .collect();
         let probes = members.iter().map(|member| async move {
             let found = self.probe(&member.peer_address).await;
             let there = found.is_ok_and(|answer| answer.node_id == member.node.0);
             (!there).then(|| format!("{} at {}", member.node, member.peer_address))
         });
-        let missing: Vec<String> = futures::future::join_all(probes).await.into_iter().flatten().collect();
+        let missing: Vec<String> = futures::future::join_all(probes)
+            .await
+            .into_iter()
+            .flatten()
+            .collect();
         if missing.is_empty() {
             "all members answer; an election is under way".to_owned()
         } else {

@@ -14,27 +14,41 @@ const FRESH_MS: u64 = 2_000;
 ///
 /// # Errors
 /// `NotLeader` without effect; `Membership` when Raft refuses or the change makes no sense.
-pub(super) async fn change_here(group: &Group, change: Change) -> Result<pb::ChangeMembersResponse, ProposeError> {
+pub(super) async fn change_here(
+    group: &Group,
+    change: Change,
+) -> Result<pb::ChangeMembersResponse, ProposeError> {
     let status = group.status();
     if status.role != Role::Leader {
-        return Err(ProposeError::NotLeader { leader: status.leader });
+        return Err(ProposeError::NotLeader {
+            leader: status.leader,
+        });
     }
     let unknown = |node: NodeId| {
-        ProposeError::Membership(format!("{node} is not a member: `dos-cluster member list` shows them"))
+        ProposeError::Membership(format!(
+            "{node} is not a member: `dos-cluster member list` shows them"
+        ))
     };
     let mut matched_index = 0;
     match change {
         Change::AddLearner(member) => group.add_learner(Member::from(member)).await?,
         Change::Promote(node) => {
-            let progress = status.member(NodeId(node)).ok_or_else(|| unknown(NodeId(node)))?;
+            let progress = status
+                .member(NodeId(node))
+                .ok_or_else(|| unknown(NodeId(node)))?;
             matched_index = progress.matched_index.unwrap_or_default();
             // Voting before it has the log would cost the cluster a vote until it has.
-            if !progress.voter && matched_index > 0 && caught_up(matched_index, status.last_log_index) {
+            if !progress.voter
+                && matched_index > 0
+                && caught_up(matched_index, status.last_log_index)
+            {
                 group.promote(NodeId(node)).await?;
             }
         }
         Change::Remove(node) => {
-            let progress = status.member(NodeId(node)).ok_or_else(|| unknown(NodeId(node)))?;
+            let progress = status
+                .member(NodeId(node))
+                .ok_or_else(|| unknown(NodeId(node)))?;
             if progress.voter && status.voters().count() == 1 {
                 let why = format!("{} is the only voter: add another one first", NodeId(node));
                 return Err(ProposeError::Membership(why));
@@ -43,14 +57,19 @@ pub(super) async fn change_here(group: &Group, change: Change) -> Result<pb::Cha
         }
         Change::TransferLeader(0) => {
             let to = successor(&status, group.peers().identity().node).ok_or_else(|| {
-                ProposeError::Membership("no other voter is up to date and answering: nobody to hand over to".to_owned())
+                ProposeError::Membership(
+                    "no other voter is up to date and answering: nobody to hand over to".to_owned(),
+                )
             })?;
             group.transfer_leader(to).await?;
         }
         Change::TransferLeader(node) => {
             let voter = status.voters().any(|voter| voter.0 == node);
             if !voter {
-                return Err(ProposeError::Membership(format!("{} is not a voter", NodeId(node))));
+                return Err(ProposeError::Membership(format!(
+                    "{} is not a voter",
+                    NodeId(node)
+                )));
             }
             if NodeId(node) != group.peers().identity().node {
                 group.transfer_leader(NodeId(node)).await?;
@@ -73,7 +92,11 @@ fn caught_up(matched: u64, last: u64) -> bool {
 /// The most caught-up other voter that answers.
 pub(super) fn successor(status: &GroupStatus, me: NodeId) -> Option<NodeId> {
     let candidates = status.members.iter().filter(|member| {
-        member.voter && member.member.node != me && member.last_answer_ms.is_some_and(|age| age < FRESH_MS)
+        member.voter
+            && member.member.node != me
+            && member.last_answer_ms.is_some_and(|age| age < FRESH_MS)
     });
-    candidates.max_by_key(|member| member.matched_index).map(|member| member.member.node)
+    candidates
+        .max_by_key(|member| member.matched_index)
+        .map(|member| member.member.node)
 }

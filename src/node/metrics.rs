@@ -2,10 +2,7 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc,
-        atomic::AtomicU64,
-    },
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -74,7 +71,8 @@ pub(super) struct Observed {
 
 impl Default for Metrics {
     fn default() -> Self {
-        let sync_buckets = prometheus_client::metrics::histogram::exponential_buckets(0.000_05, 2.0, 18);
+        let sync_buckets =
+            prometheus_client::metrics::histogram::exponential_buckets(0.000_05, 2.0, 18);
         let mut inner = Inner {
             registry: Registry::with_prefix("dos"),
             batches: Counter::default(),
@@ -95,28 +93,90 @@ impl Default for Metrics {
             damaged_records: Counter::default(),
         };
         register(&mut inner);
-        Self { inner: Arc::new(inner) }
+        Self {
+            inner: Arc::new(inner),
+        }
     }
 }
 
 fn register(i: &mut Inner) {
     let r = &mut i.registry;
-    r.register("append_batches", "Batches of appends sent to the leader", i.batches.clone());
-    r.register("appends", "Appends accepted from clients of this node", i.appends.clone());
-    r.register("append_streams", "Append streams open on this node", i.streams.clone());
-    r.register_with_unit("log_sync", "Time of one sync of the log", Unit::Seconds, i.log_syncs.clone());
-    r.register_with_unit("log_synced", "Bytes synced to the log", Unit::Bytes, i.log_synced_bytes.clone());
+    r.register(
+        "append_batches",
+        "Batches of appends sent to the leader",
+        i.batches.clone(),
+    );
+    r.register(
+        "appends",
+        "Appends accepted from clients of this node",
+        i.appends.clone(),
+    );
+    r.register(
+        "append_streams",
+        "Append streams open on this node",
+        i.streams.clone(),
+    );
+    r.register_with_unit(
+        "log_sync",
+        "Time of one sync of the log",
+        Unit::Seconds,
+        i.log_syncs.clone(),
+    );
+    r.register_with_unit(
+        "log_synced",
+        "Bytes synced to the log",
+        Unit::Bytes,
+        i.log_synced_bytes.clone(),
+    );
     r.register("raft_term", "Raft's term", i.term.clone());
-    r.register("raft_leader_id", "The leader's number; 0: none known", i.leader.clone());
+    r.register(
+        "raft_leader_id",
+        "The leader's number; 0: none known",
+        i.leader.clone(),
+    );
     r.register("raft_is_leader", "1 on the leader", i.is_leader.clone());
-    r.register("raft_last_log_index", "The last log index of this node", i.last_log_index.clone());
-    r.register("raft_applied_index", "The last log index applied here", i.applied_index.clone());
-    r.register("raft_snapshot_index", "The log index of the newest snapshot", i.snapshot_index.clone());
-    r.register("raft_purged_index", "The log index up to which the log is purged", i.purged_index.clone());
-    r.register_with_unit("log_size", "Size of the log on disk", Unit::Bytes, i.log_bytes.clone());
-    r.register_with_unit("state_size", "Size of the state on disk, about", Unit::Bytes, i.state_bytes.clone());
-    r.register("write_gate_closed", "1 after the first failed write or sync, until restart", i.write_gate_closed.clone());
-    r.register("damaged_records", "Damaged records met; none was served", i.damaged_records.clone());
+    r.register(
+        "raft_last_log_index",
+        "The last log index of this node",
+        i.last_log_index.clone(),
+    );
+    r.register(
+        "raft_applied_index",
+        "The last log index applied here",
+        i.applied_index.clone(),
+    );
+    r.register(
+        "raft_snapshot_index",
+        "The log index of the newest snapshot",
+        i.snapshot_index.clone(),
+    );
+    r.register(
+        "raft_purged_index",
+        "The log index up to which the log is purged",
+        i.purged_index.clone(),
+    );
+    r.register_with_unit(
+        "log_size",
+        "Size of the log on disk",
+        Unit::Bytes,
+        i.log_bytes.clone(),
+    );
+    r.register_with_unit(
+        "state_size",
+        "Size of the state on disk, about",
+        Unit::Bytes,
+        i.state_bytes.clone(),
+    );
+    r.register(
+        "write_gate_closed",
+        "1 after the first failed write or sync, until restart",
+        i.write_gate_closed.clone(),
+    );
+    r.register(
+        "damaged_records",
+        "Damaged records met; none was served",
+        i.damaged_records.clone(),
+    );
 }
 
 impl Metrics {
@@ -156,7 +216,8 @@ impl Metrics {
         i.purged_index.set(observed.purged_index);
         i.log_bytes.set(observed.log_bytes);
         i.state_bytes.set(observed.state_bytes);
-        i.write_gate_closed.set(i64::from(observed.write_gate_closed));
+        i.write_gate_closed
+            .set(i64::from(observed.write_gate_closed));
         let mut text = String::new();
         // Writing into a string cannot fail.
         let _ = encode(&mut text, &i.registry);

@@ -37,7 +37,9 @@ pub enum Fault {
     #[error(transparent)]
     Storage(#[from] StorageError),
     /// A port is taken, or an address is none.
-    #[error("cannot listen on {address} for {purpose}: {source}; is another node running there? choose another with --{flag}")]
+    #[error(
+        "cannot listen on {address} for {purpose}: {source}; is another node running there? choose another with --{flag}"
+    )]
     Listen {
         /// The address.
         address: String,
@@ -55,7 +57,9 @@ pub enum Fault {
     #[error("{0}")]
     Copy(String),
     /// A first failed write or sync, or Raft, ended this node.
-    #[error("this node stopped itself: {0}; nothing acknowledged is lost while a majority lives; see what is wrong with the disk, then start it again")]
+    #[error(
+        "this node stopped itself: {0}; nothing acknowledged is lost while a majority lives; see what is wrong with the disk, then start it again"
+    )]
     Failed(String),
 }
 
@@ -144,7 +148,9 @@ async fn hand_over(running: &Running) {
     if status.role != Role::Leader {
         return;
     }
-    let Some(to) = members::successor(&status, running.router.me()) else { return };
+    let Some(to) = members::successor(&status, running.router.me()) else {
+        return;
+    };
     if group.transfer_leader(to).await.is_err() {
         return;
     }
@@ -153,6 +159,8 @@ async fn hand_over(running: &Running) {
     let moved = leader.wait_for(|leader| leader.is_some_and(|leader| leader != me));
     match time::timeout(Duration::from_secs(2), moved).await {
         Ok(_) => tracing::info!(%to, "handed over leadership"),
-        Err(_) => tracing::info!(%to, "leadership was not taken over in time; the others will elect"),
+        Err(_) => {
+            tracing::info!(%to, "leadership was not taken over in time; the others will elect")
+        }
     }
 }

@@ -71,7 +71,11 @@ impl Router {
     ///
     /// # Errors
     /// The rejection; `NoLeader` when it was never proposed; `NoQuorum` or `LeaderLost` when it may have been.
-    pub(super) async fn propose(&self, command: Command, deadline: Instant) -> Result<Proposed, NodeError> {
+    pub(super) async fn propose(
+        &self,
+        command: Command,
+        deadline: Instant,
+    ) -> Result<Proposed, NodeError> {
         let wire = pb::Command::from(command.clone());
         let here = || {
             let command = command.clone();
@@ -87,7 +91,10 @@ impl Router {
                     Ok(response) => {
                         let response = response.into_inner();
                         let answer = outcome_from_pb(response.outcome).map_err(NodeError::from);
-                        Try::Done(answer.map(|answer| Proposed { answer, log_index: response.log_index }))
+                        Try::Done(answer.map(|answer| Proposed {
+                            answer,
+                            log_index: response.log_index,
+                        }))
                     }
                     Err(status) => settle_status(&status),
                 }
@@ -109,7 +116,9 @@ impl Router {
             }
         };
         let there = |mut client: ForwardClient<Channel>, leader: NodeId| {
-            let request = pb::ReadIndexRequest { header: Some(self.group.peers().header(leader)) };
+            let request = pb::ReadIndexRequest {
+                header: Some(self.group.peers().header(leader)),
+            };
             async move {
                 match client.read_index(request).await {
                     Ok(response) => Try::Done(Ok(response.into_inner().log_index)),
@@ -182,12 +191,18 @@ impl Router {
                 Ok(Try::Again) => {}
                 Err(_) => {
                     let after = began.elapsed();
-                    return Err(NodeError::NoQuorum { after, missing: self.links.who_is_missing(&self.group).await });
+                    return Err(NodeError::NoQuorum {
+                        after,
+                        missing: self.links.who_is_missing(&self.group).await,
+                    });
                 }
             }
             if Instant::now() + PAUSE >= deadline {
                 let after = began.elapsed();
-                return Err(NodeError::NoLeader { after, missing: self.links.who_is_missing(&self.group).await });
+                return Err(NodeError::NoLeader {
+                    after,
+                    missing: self.links.who_is_missing(&self.group).await,
+                });
             }
             time::sleep(PAUSE).await;
         }
@@ -202,7 +217,9 @@ fn settle_propose(result: Result<Proposed, ProposeError>) -> Try<Proposed> {
     }
 }
 
-fn settle_change(result: Result<pb::ChangeMembersResponse, ProposeError>) -> Try<pb::ChangeMembersResponse> {
+fn settle_change(
+    result: Result<pb::ChangeMembersResponse, ProposeError>,
+) -> Try<pb::ChangeMembersResponse> {
     match result {
         Ok(response) => Try::Done(Ok(response)),
         Err(ProposeError::NotLeader { .. }) => Try::Again,
@@ -218,11 +235,16 @@ fn settle_status<T>(status: &Status) -> Try<T> {
         Some(detail) if detail.code == "membership" => {
             Try::Done(Err(NodeError::Membership(status.message().to_owned())))
         }
-        _ => Try::Done(Err(NodeError::LeaderLost { why: status.message().to_owned() })),
+        _ => Try::Done(Err(NodeError::LeaderLost {
+            why: status.message().to_owned(),
+        })),
     }
 }
 
 /// The answer of a forwarded command.
 pub(super) fn propose_response(proposed: Proposed) -> pb::ProposeResponse {
-    pb::ProposeResponse { outcome: Some(outcome_to_pb(proposed.answer)), log_index: proposed.log_index }
+    pb::ProposeResponse {
+        outcome: Some(outcome_to_pb(proposed.answer)),
+        log_index: proposed.log_index,
+    }
 }

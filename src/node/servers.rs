@@ -29,19 +29,31 @@ pub(super) struct Listeners {
 impl Listeners {
     pub(super) async fn bind(config: &NodeConfig) -> Result<Self, Fault> {
         let bind = async |address: &str, purpose, flag| {
-            net::bind(address)
-                .await
-                .map_err(|source| Fault::Listen { address: address.to_owned(), purpose, flag, source })
+            net::bind(address).await.map_err(|source| Fault::Listen {
+                address: address.to_owned(),
+                purpose,
+                flag,
+                source,
+            })
         };
         let client = bind(&config.client_listen, "clients", "listen").await?;
         let peer = bind(&config.peer_listen, "members", "peer-listen").await?;
         let http = bind(&config.http_listen, "HTTP", "http-listen").await?;
         let addresses = Addresses {
-            client: told(config.client_advertise.as_ref(), &config.client_listen, &client),
+            client: told(
+                config.client_advertise.as_ref(),
+                &config.client_listen,
+                &client,
+            ),
             peer: told(config.peer_advertise.as_ref(), &config.peer_listen, &peer),
             http: told(config.http_advertise.as_ref(), &config.http_listen, &http),
         };
-        Ok(Self { client, peer, http, addresses })
+        Ok(Self {
+            client,
+            peer,
+            http,
+            addresses,
+        })
     }
 
     pub(super) fn addresses(&self) -> Addresses {
@@ -90,7 +102,11 @@ pub(super) fn start(listeners: Listeners, shared: &Arc<Shared>) -> Servers {
     Servers {
         client: task::spawn(async move { log(client.await) }),
         peer: task::spawn(async move { log(peer.await) }),
-        http: task::spawn(http::serve(listeners.http, shared.clone(), stopped(stopping))),
+        http: task::spawn(http::serve(
+            listeners.http,
+            shared.clone(),
+            stopped(stopping),
+        )),
         stop,
     }
 }

@@ -119,7 +119,8 @@ impl Shared {
 
     /// The incarnation that this node has, or will have.
     pub(super) fn incarnation(&self) -> u64 {
-        self.identity().map_or(self.fresh_incarnation, |identity| identity.incarnation)
+        self.identity()
+            .map_or(self.fresh_incarnation, |identity| identity.incarnation)
     }
 
     /// This node as a member with that number.
@@ -149,7 +150,9 @@ impl Shared {
         match &*self.phase.borrow() {
             Phase::Running(running) => Ok(running.clone()),
             Phase::Waiting { problem: None } => Err(NodeError::Waiting),
-            Phase::Waiting { problem: Some(problem) } => Err(NodeError::Unfit(problem.clone())),
+            Phase::Waiting {
+                problem: Some(problem),
+            } => Err(NodeError::Unfit(problem.clone())),
             Phase::Starting => Err(NodeError::Starting),
             Phase::Stopping => Err(NodeError::Stopping),
         }
@@ -157,7 +160,9 @@ impl Shared {
 
     /// Recovers the group from the disk and becomes a running node.
     pub(super) async fn recover(self: &Arc<Self>) -> Result<Arc<Running>, Fault> {
-        let identity = self.identity().ok_or_else(|| Fault::Failed("it has no identity to recover".to_owned()))?;
+        let identity = self
+            .identity()
+            .ok_or_else(|| Fault::Failed("it has no identity to recover".to_owned()))?;
         self.set_phase(Phase::Starting);
         let stores = self.stores().await?;
         let options = GroupOptions {
@@ -171,7 +176,11 @@ impl Shared {
         let group = Group::start(options, stores.wal, stores.state).await?;
         let router = Router::new(group, self.links.clone());
         let queue = AppendQueue::start(router.clone(), self.metrics.clone());
-        let running = Arc::new(Running { identity, router, queue });
+        let running = Arc::new(Running {
+            identity,
+            router,
+            queue,
+        });
         self.set_phase(Phase::Running(running.clone()));
         tracing::info!(
             node = %identity.node,
@@ -185,14 +194,20 @@ impl Shared {
 
     /// Opens the log and the state, once.
     async fn stores(&self) -> Result<Stores, Fault> {
-        if let Some(stores) = self.stores.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+        if let Some(stores) = self
+            .stores
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+        {
             return Ok(stores);
         }
         let (log_dir, state_dir) = {
             let data_dir = self.data_dir();
             (data_dir.wal_dir(), data_dir.state_dir())
         };
-        let (gate, metrics, config) = (self.gate.clone(), self.metrics.clone(), self.config.clone());
+        let (gate, metrics, config) =
+            (self.gate.clone(), self.metrics.clone(), self.config.clone());
         let opened = task::blocking(move || {
             let options = WalOptions {
                 segment_bytes: usize::try_from(config.segment_bytes).unwrap_or(usize::MAX),
@@ -201,7 +216,10 @@ impl Shared {
             };
             let (wal, recovered) = Wal::open(&log_dir, options, gate.clone())?;
             tracing::info!(?recovered, "opened the log");
-            let state = storage::state::open(&state_dir, usize::try_from(config.state_memory_bytes).unwrap_or(usize::MAX))?;
+            let state = storage::state::open(
+                &state_dir,
+                usize::try_from(config.state_memory_bytes).unwrap_or(usize::MAX),
+            )?;
             Ok::<_, Fault>(Stores { wal, state })
         });
         let stores = opened.await?;
@@ -219,11 +237,20 @@ impl Shared {
     }
 
     /// Takes on an identity: writes it, then starts the group.
-    pub(super) async fn adopt(self: &Arc<Self>, cluster: ClusterId, node: NodeId) -> Result<Member, NodeError> {
+    pub(super) async fn adopt(
+        self: &Arc<Self>,
+        cluster: ClusterId,
+        node: NodeId,
+    ) -> Result<Member, NodeError> {
         let _one = self.adopting.lock().await;
         if !self.is_adoptable().await {
-            let cluster = self.identity().map_or_else(String::new, |identity| identity.cluster.to_string());
-            return Err(NodeError::AlreadyFormed { address: self.addresses.client.clone(), cluster });
+            let cluster = self
+                .identity()
+                .map_or_else(String::new, |identity| identity.cluster.to_string());
+            return Err(NodeError::AlreadyFormed {
+                address: self.addresses.client.clone(),
+                cluster,
+            });
         }
         if let Phase::Running(running) = self.phase() {
             self.set_phase(Phase::Starting);
@@ -252,7 +279,9 @@ impl Shared {
             self.addresses.client
         );
         self.phase.send_if_modified(|phase| match phase {
-            Phase::Waiting { problem: known @ None } => {
+            Phase::Waiting {
+                problem: known @ None,
+            } => {
                 tracing::error!("{problem}");
                 *known = Some(problem.clone());
                 true

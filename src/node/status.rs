@@ -17,7 +17,9 @@ pub enum NodeError {
     #[error(transparent)]
     BadRequest(#[from] CodecError),
     /// The node has no identity yet.
-    #[error("this node waits for `dos-cluster init` or `dos-cluster join`: it is not a member of a cluster yet")]
+    #[error(
+        "this node waits for `dos-cluster init` or `dos-cluster join`: it is not a member of a cluster yet"
+    )]
     Waiting,
     /// The node refuses to come back, and says why.
     #[error("{0}")]
@@ -45,13 +47,17 @@ pub enum NodeError {
         missing: String,
     },
     /// The leader changed, or the way to it broke, while it was under way.
-    #[error("the leader was lost while the call was under way ({why}); it may have been carried out: read before trying again")]
+    #[error(
+        "the leader was lost while the call was under way ({why}); it may have been carried out: read before trying again"
+    )]
     LeaderLost {
         /// What broke.
         why: String,
     },
     /// A read's floor was not reached.
-    #[error("this node has not applied log index {index} within {after:?} (it is at {applied}): ask another member")]
+    #[error(
+        "this node has not applied log index {index} within {after:?} (it is at {applied}): ask another member"
+    )]
     Behind {
         /// The floor.
         index: u64,
@@ -82,7 +88,9 @@ pub enum NodeError {
     #[error(transparent)]
     Storage(#[from] StorageError),
     /// A cluster is there already.
-    #[error("{address} belongs to cluster {cluster} already: an init happens once (`dos-cluster status` shows it; `dos-cluster join` adds a node)")]
+    #[error(
+        "{address} belongs to cluster {cluster} already: an init happens once (`dos-cluster status` shows it; `dos-cluster join` adds a node)"
+    )]
     AlreadyFormed {
         /// The node asked.
         address: String,
@@ -183,13 +191,17 @@ impl From<ProposeError> for NodeError {
     /// Outcomes that are not handled by trying again.
     fn from(error: ProposeError) -> Self {
         match error {
-            ProposeError::NotLeader { .. } => {
-                Self::NoLeader { after: Duration::ZERO, missing: "this node does not lead".to_owned() }
-            }
-            ProposeError::Lost => Self::LeaderLost { why: "its log gave way to another leader's".to_owned() },
-            ProposeError::NoQuorum => {
-                Self::NoQuorum { after: Duration::ZERO, missing: "a majority does not answer".to_owned() }
-            }
+            ProposeError::NotLeader { .. } => Self::NoLeader {
+                after: Duration::ZERO,
+                missing: "this node does not lead".to_owned(),
+            },
+            ProposeError::Lost => Self::LeaderLost {
+                why: "its log gave way to another leader's".to_owned(),
+            },
+            ProposeError::NoQuorum => Self::NoQuorum {
+                after: Duration::ZERO,
+                missing: "a majority does not answer".to_owned(),
+            },
             ProposeError::Stopped(why) => Self::RaftStopped(why),
             ProposeError::Membership(why) => Self::Membership(why),
         }
@@ -198,12 +210,17 @@ impl From<ProposeError> for NodeError {
 
 /// Reads the detail of a failed call of another member.
 pub(super) fn detail(status: &Status) -> Option<pb::ErrorDetail> {
-    let raw = status.metadata().get_bin("dos-error-bin")?.to_bytes().ok()?;
+    let raw = status
+        .metadata()
+        .get_bin("dos-error-bin")?
+        .to_bytes()
+        .ok()?;
     pb::ErrorDetail::decode(raw).ok()
 }
 
 /// True when a failed call of another member had no effect, and another try may fare better.
 pub(super) fn may_try_again(status: &Status) -> bool {
     let retriable = ["starting", "stopping", "waiting", "no_leader", "overloaded"];
-    detail(status).is_some_and(|d| d.effect() == pb::Effect::None && retriable.contains(&d.code.as_str()))
+    detail(status)
+        .is_some_and(|d| d.effect() == pb::Effect::None && retriable.contains(&d.code.as_str()))
 }

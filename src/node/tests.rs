@@ -8,9 +8,7 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::{
-    client::{
-        AppendOptions, AppendStream, Client, ClientOptions, Floor, 
-    },
+    client::{AppendOptions, AppendStream, Client, ClientOptions, Floor},
     domain::{Epoch, JournalKind, JournalRef, Offset},
 };
 
@@ -43,7 +41,11 @@ async fn start(dir: &Path, ports: &[String; 2]) -> Started {
     let run = node.run(async move {
         let _ = stopped.await;
     });
-    Started { address, stop, ended: crate::env::task::spawn(run) }
+    Started {
+        address,
+        stop,
+        ended: crate::env::task::spawn(run),
+    }
 }
 
 impl Started {
@@ -68,15 +70,26 @@ async fn write(client: &Client, journal: &JournalRef, from: u64, data: &Bytes) {
     client.open_worker(&journal.owner, None).await.unwrap();
     let epoch = Epoch(1);
     let options = AppendOptions::of(client);
-    let mut stream =
-        AppendStream::open(client, journal, JournalKind::Raw, epoch, Some(Offset(from)), options).await.unwrap();
+    let mut stream = AppendStream::open(
+        client,
+        journal,
+        JournalKind::Raw,
+        epoch,
+        Some(Offset(from)),
+        options,
+    )
+    .await
+    .unwrap();
     stream.append(data.clone()).await.unwrap();
     let progress = stream.close().await.unwrap();
     assert_eq!(progress.durable.0, from + data.len() as u64);
 }
 
 async fn read(client: &Client, journal: &JournalRef) -> Vec<u8> {
-    let mut reader = client.read(journal, Offset::ZERO, None, Floor::Linearizable).await.unwrap();
+    let mut reader = client
+        .read(journal, Offset::ZERO, None, Floor::Linearizable)
+        .await
+        .unwrap();
     let mut bytes = Vec::new();
     while let Some((at, part)) = reader.next().await.unwrap() {
         assert_eq!(at.0, bytes.len() as u64);
@@ -87,7 +100,11 @@ async fn read(client: &Client, journal: &JournalRef) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn any_node_takes_appends_and_serves_what_is_durable_also_after_a_restart_of_all() {
-    let dirs = [TempDir::new().unwrap(), TempDir::new().unwrap(), TempDir::new().unwrap()];
+    let dirs = [
+        TempDir::new().unwrap(),
+        TempDir::new().unwrap(),
+        TempDir::new().unwrap(),
+    ];
     let ports = [free_ports(), free_ports(), free_ports()];
     let (nodes, _) = cluster(&dirs, &ports).await;
     let data = Bytes::from(vec![7; 3 << 20]);
@@ -99,7 +116,10 @@ async fn any_node_takes_appends_and_serves_what_is_durable_also_after_a_restart_
     for node in &nodes {
         let client = Client::new(ClientOptions::new([node.address.clone()])).unwrap();
         for i in 0..3 {
-            assert_eq!(read(&client, &format!("job/worker{i}/log").parse().unwrap()).await, data);
+            assert_eq!(
+                read(&client, &format!("job/worker{i}/log").parse().unwrap()).await,
+                data
+            );
         }
     }
     for node in nodes {
@@ -115,6 +135,8 @@ async fn any_node_takes_appends_and_serves_what_is_durable_also_after_a_restart_
     assert_eq!(read(&client, &journal).await, data);
     write(&client, &journal, data.len() as u64, &data).await;
     for node in nodes {
-        tokio::time::timeout(Duration::from_secs(20), node.stop()).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(20), node.stop())
+            .await
+            .unwrap();
     }
 }

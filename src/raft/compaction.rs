@@ -41,7 +41,9 @@ async fn run(raft: &RaftHandle, wal: &Wal, snapshot_log_bytes: u64) {
             return;
         }
         let wait = raft.wait(None);
-        let newer = |metrics: &RaftMetrics<TypeConfig>| metrics.snapshot.is_some_and(|id| id.index > before);
+        let newer = |metrics: &RaftMetrics<TypeConfig>| {
+            metrics.snapshot.is_some_and(|id| id.index > before)
+        };
         let built = wait.metrics(newer, "a newer snapshot");
         // One that is not built in time is tried again; while nothing new is applied there is nothing newer to build.
         if time::timeout(Duration::from_mins(5), built).await.is_err() {
@@ -56,5 +58,8 @@ async fn run(raft: &RaftHandle, wal: &Wal, snapshot_log_bytes: u64) {
 }
 
 fn snapshot_index(raft: &RaftHandle) -> u64 {
-    raft.metrics().borrow_watched().snapshot.map_or(0, |id| id.index)
+    raft.metrics()
+        .borrow_watched()
+        .snapshot
+        .map_or(0, |id| id.index)
 }

@@ -117,7 +117,9 @@ fn config(options: &GroupOptions) -> Result<Config, StartError> {
         backoff: "20ms 40ms 80ms 160ms 320ms ...500ms".to_owned(),
         ..Config::default()
     };
-    config.validate().map_err(|e| StartError::Config(e.to_string()))
+    config
+        .validate()
+        .map_err(|e| StartError::Config(e.to_string()))
 }
 
 impl Group {
@@ -126,7 +128,11 @@ impl Group {
     ///
     /// # Errors
     /// When the stores cannot be read, or do not fit together.
-    pub async fn start(options: GroupOptions, wal: Wal, store: Arc<dyn StateStore>) -> Result<Self, StartError> {
+    pub async fn start(
+        options: GroupOptions,
+        wal: Wal,
+        store: Arc<dyn StateStore>,
+    ) -> Result<Self, StartError> {
         let (snapshots, newest) = SnapshotDir::open(&options.snapshots_dir)?;
         let (state_machine, view) = StateMachine::open(store, snapshots.clone(), newest)?;
         let peers = PeerBook::new(options.identity, view.clone());
@@ -140,14 +146,30 @@ impl Group {
         .await
         .map_err(|e| StartError::Raft(e.to_string()))?;
         let stop = Arc::new(Notify::new());
-        compaction::start(raft.clone(), wal.clone(), options.snapshot_log_bytes, stop.clone());
-        Ok(Self { raft, view, wal, peers, snapshots, stop })
+        compaction::start(
+            raft.clone(),
+            wal.clone(),
+            options.snapshot_log_bytes,
+            stop.clone(),
+        );
+        Ok(Self {
+            raft,
+            view,
+            wal,
+            peers,
+            snapshots,
+            stop,
+        })
     }
 
     /// The receiving side of Raft's messages, for the peer port.
     #[must_use]
     pub fn service(&self) -> RaftService {
-        RaftService::new(self.raft.clone(), self.peers.clone(), self.snapshots.clone())
+        RaftService::new(
+            self.raft.clone(),
+            self.peers.clone(),
+            self.snapshots.clone(),
+        )
     }
 
     /// The members as this node knows them.
@@ -173,7 +195,10 @@ impl Group {
     /// # Errors
     /// When Raft refuses.
     pub async fn form(&self, members: Vec<Member>) -> Result<(), ProposeError> {
-        let peers: BTreeMap<u64, Peer> = members.into_iter().map(|member| (member.node.0, member.into())).collect();
+        let peers: BTreeMap<u64, Peer> = members
+            .into_iter()
+            .map(|member| (member.node.0, member.into()))
+            .collect();
         match self.raft.initialize(peers).await {
             Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
             Err(RaftError::APIError(error)) => Err(ProposeError::Membership(error.to_string())),
@@ -186,7 +211,11 @@ impl Group {
     /// # Errors
     /// When Raft has stopped.
     pub async fn is_pristine(&self) -> Result<bool, ProposeError> {
-        let formed = self.raft.is_initialized().await.map_err(|fatal| ProposeError::Stopped(fatal.to_string()))?;
+        let formed = self
+            .raft
+            .is_initialized()
+            .await
+            .map_err(|fatal| ProposeError::Stopped(fatal.to_string()))?;
         Ok(!formed && self.wal.vote().is_none())
     }
 
@@ -198,14 +227,17 @@ impl Group {
     pub async fn submit(
         &self,
         command: Command,
-    ) -> Result<impl Future<Output = Result<Proposed, ProposeError>> + Send + use<>, ProposeError> {
+    ) -> Result<impl Future<Output = Result<Proposed, ProposeError>> + Send + use<>, ProposeError>
+    {
         let proposal = Proposal(encode_command(command));
         let (responder, decided) = ProgressResponder::complete_only();
         let queued = self.raft.client_write_ff(proposal, Some(responder)).await;
         queued.map_err(|fatal| ProposeError::Stopped(fatal.to_string()))?;
         Ok(async move {
             // Raft drops the responder only when it stops.
-            let result = decided.await.map_err(|_| ProposeError::Stopped("it ended before it answered".to_owned()))?;
+            let result = decided
+                .await
+                .map_err(|_| ProposeError::Stopped("it ended before it answered".to_owned()))?;
             result.map_err(write_error).and_then(proposed)
         })
     }
@@ -227,9 +259,13 @@ impl Group {
         match self.raft.get_read_log_id(ReadPolicy::ReadIndex).await {
             Ok((read, _)) => Ok(read.index()),
             Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
-                Err(ProposeError::NotLeader { leader: forward.leader_id.map(NodeId) })
+                Err(ProposeError::NotLeader {
+                    leader: forward.leader_id.map(NodeId),
+                })
             }
-            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => Err(ProposeError::NoQuorum),
+            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => {
+                Err(ProposeError::NoQuorum)
+            }
             Err(RaftError::Fatal(fatal)) => Err(ProposeError::Stopped(fatal.to_string())),
         }
     }
@@ -237,7 +273,10 @@ impl Group {
     /// Waits until this node has applied `index`; false when it has not within `timeout`.
     pub async fn wait_applied(&self, index: u64, timeout: Duration) -> bool {
         let mut applied = self.view.watch_applied();
-        matches!(time::timeout(timeout, applied.wait_for(|applied| *applied >= index)).await, Ok(Ok(_)))
+        matches!(
+            time::timeout(timeout, applied.wait_for(|applied| *applied >= index)).await,
+            Ok(Ok(_))
+        )
     }
 
     /// What the group says of itself.
@@ -250,7 +289,8 @@ impl Group {
     #[must_use]
     pub fn watch_leader(&self) -> watch::Receiver<Option<NodeId>> {
         let mut metrics = self.raft.server_metrics();
-        let (changed, watched) = watch::channel(metrics.borrow_watched().current_leader.map(NodeId));
+        let (changed, watched) =
+            watch::channel(metrics.borrow_watched().current_leader.map(NodeId));
         crate::env::task::spawn(async move {
             while metrics.changed().await.is_ok() {
                 let leader = metrics.borrow_watched().current_leader.map(NodeId);
@@ -281,7 +321,10 @@ impl Group {
     /// # Errors
     /// As for [`submit`](Self::submit), and `Membership` when Raft refuses.
     pub async fn add_learner(&self, member: Member) -> Result<(), ProposeError> {
-        let added = self.raft.add_learner(member.node.0, member.into(), false).await;
+        let added = self
+            .raft
+            .add_learner(member.node.0, member.into(), false)
+            .await;
         added.map(|_| ()).map_err(membership_error)
     }
 
@@ -291,7 +334,11 @@ impl Group {
     /// As for [`add_learner`](Self::add_learner).
     pub async fn promote(&self, node: NodeId) -> Result<(), ProposeError> {
         let change = ChangeMembers::AddVoterIds([node.0].into());
-        self.raft.change_membership(change, true).await.map(|_| ()).map_err(membership_error)
+        self.raft
+            .change_membership(change, true)
+            .await
+            .map(|_| ())
+            .map_err(membership_error)
     }
 
     /// Removes a member, voter or learner, for good.
@@ -299,13 +346,20 @@ impl Group {
     /// # Errors
     /// As for [`add_learner`](Self::add_learner).
     pub async fn remove(&self, node: NodeId) -> Result<(), ProposeError> {
-        let voter = self.status().member(node).is_some_and(|member| member.voter);
+        let voter = self
+            .status()
+            .member(node)
+            .is_some_and(|member| member.voter);
         let change = if voter {
             ChangeMembers::RemoveVoters([node.0].into())
         } else {
             ChangeMembers::RemoveNodes([node.0].into())
         };
-        self.raft.change_membership(change, false).await.map(|_| ()).map_err(membership_error)
+        self.raft
+            .change_membership(change, false)
+            .await
+            .map(|_| ())
+            .map_err(membership_error)
     }
 
     /// Asks another voter to lead; `to` must be one. There is no way back: a target that cannot costs an election.
@@ -313,7 +367,11 @@ impl Group {
     /// # Errors
     /// When Raft has stopped.
     pub async fn transfer_leader(&self, to: NodeId) -> Result<(), ProposeError> {
-        self.raft.trigger().transfer_leader(to.0).await.map_err(|fatal| ProposeError::Stopped(fatal.to_string()))
+        self.raft
+            .trigger()
+            .transfer_leader(to.0)
+            .await
+            .map_err(|fatal| ProposeError::Stopped(fatal.to_string()))
     }
 
     /// Builds a snapshot now.
@@ -321,7 +379,11 @@ impl Group {
     /// # Errors
     /// When Raft has stopped.
     pub async fn build_snapshot(&self) -> Result<(), ProposeError> {
-        self.raft.trigger().snapshot().await.map_err(|fatal| ProposeError::Stopped(fatal.to_string()))
+        self.raft
+            .trigger()
+            .snapshot()
+            .await
+            .map_err(|fatal| ProposeError::Stopped(fatal.to_string()))
     }
 
     /// Stops Raft on this node; the log is synced by closing it afterwards.
@@ -334,15 +396,24 @@ impl Group {
 }
 
 fn proposed(response: ClientWriteResponse<TypeConfig>) -> Result<Proposed, ProposeError> {
-    let Answer(Some(answer)) = response.data else { return Err(ProposeError::Lost) };
-    Ok(Proposed { answer, log_index: response.log_id.index })
+    let Answer(Some(answer)) = response.data else {
+        return Err(ProposeError::Lost);
+    };
+    Ok(Proposed {
+        answer,
+        log_index: response.log_id.index,
+    })
 }
 
 fn write_error(error: ClientWriteError<TypeConfig>) -> ProposeError {
     match error {
-        ClientWriteError::ForwardToLeader(forward) => ProposeError::NotLeader { leader: forward.leader_id.map(NodeId) },
+        ClientWriteError::ForwardToLeader(forward) => ProposeError::NotLeader {
+            leader: forward.leader_id.map(NodeId),
+        },
         ClientWriteError::LogEntryDiscarded(_) => ProposeError::Lost,
-        ClientWriteError::ChangeMembershipError(error) => ProposeError::Membership(error.to_string()),
+        ClientWriteError::ChangeMembershipError(error) => {
+            ProposeError::Membership(error.to_string())
+        }
         ClientWriteError::PreconditionFailed(error) => ProposeError::Membership(error.to_string()),
     }
 }

@@ -12,7 +12,8 @@ use openraft::{
 };
 
 use super::types::{
-    Entry, LogId, TypeConfig, Vote, entry_from_wal, entry_to_wal, log_id_from_wal, log_id_to_wal, vote_from_wal, vote_to_wal,
+    Entry, LogId, TypeConfig, Vote, entry_from_wal, entry_to_wal, log_id_from_wal, log_id_to_wal,
+    vote_from_wal, vote_to_wal,
 };
 use crate::storage::wal::Wal;
 
@@ -33,8 +34,14 @@ impl LogStore {
     }
 
     fn read(&self, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
-        let entries = self.wal.entries(from..to, bytes_max).map_err(io::Error::other)?;
-        entries.into_iter().map(|entry| entry_from_wal(entry).map_err(io::Error::other)).collect()
+        let entries = self
+            .wal
+            .entries(from..to, bytes_max)
+            .map_err(io::Error::other)?;
+        entries
+            .into_iter()
+            .map(|entry| entry_from_wal(entry).map_err(io::Error::other))
+            .collect()
     }
 
     /// First index that is held.
@@ -80,7 +87,10 @@ impl RaftLogReader<TypeConfig> for LogStore {
         self.read(from, to, REPLICATION_BYTES_MAX)
     }
 
-    async fn entries_stream<R>(&mut self, range: R) -> impl Stream<Item = io::Result<Entry>> + OptionalSend
+    async fn entries_stream<R>(
+        &mut self,
+        range: R,
+    ) -> impl Stream<Item = io::Result<Entry>> + OptionalSend
     where
         R: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
@@ -107,8 +117,15 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig>> {
         let last_purged_log_id = self.wal.last_purged().map(log_id_from_wal);
-        let last_log_id = self.wal.last_log_id().map(log_id_from_wal).or(last_purged_log_id);
-        Ok(LogState { last_purged_log_id, last_log_id })
+        let last_log_id = self
+            .wal
+            .last_log_id()
+            .map(log_id_from_wal)
+            .or(last_purged_log_id);
+        Ok(LogState {
+            last_purged_log_id,
+            last_log_id,
+        })
     }
 
     async fn get_log_reader(&mut self) -> Self {
@@ -117,11 +134,16 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
         // IMPORTANT: resolves only when all earlier appends are durable too; openraft releases their answers with the vote's.
-        self.wal.save_vote(vote_to_wal(vote)).await.map_err(io::Error::other)
+        self.wal
+            .save_vote(vote_to_wal(vote))
+            .await
+            .map_err(io::Error::other)
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
-        self.wal.save_committed(committed.as_ref().map(log_id_to_wal)).map_err(io::Error::other)
+        self.wal
+            .save_committed(committed.as_ref().map(log_id_to_wal))
+            .map_err(io::Error::other)
     }
 
     async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
@@ -134,14 +156,23 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I::IntoIter: OptionalSend,
     {
         let entries = entries.into_iter().map(entry_to_wal).collect();
-        self.wal.append(entries, Box::new(move |synced| callback.io_completed(synced))).map_err(io::Error::other)
+        self.wal
+            .append(
+                entries,
+                Box::new(move |synced| callback.io_completed(synced)),
+            )
+            .map_err(io::Error::other)
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
-        self.wal.truncate_after(last.as_ref().map(log_id_to_wal)).map_err(io::Error::other)
+        self.wal
+            .truncate_after(last.as_ref().map(log_id_to_wal))
+            .map_err(io::Error::other)
     }
 
     async fn purge(&mut self, upto: LogId) -> io::Result<()> {
-        self.wal.purge(log_id_to_wal(&upto)).map_err(io::Error::other)
+        self.wal
+            .purge(log_id_to_wal(&upto))
+            .map_err(io::Error::other)
     }
 }

@@ -13,8 +13,8 @@ use openraft::{
     errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable},
     network::RPCOption,
     raft::{
-        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError, StreamAppendResult,
-        TransferLeaderRequest, VoteRequest, VoteResponse,
+        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError,
+        StreamAppendResult, TransferLeaderRequest, VoteRequest, VoteResponse,
     },
 };
 use tokio::sync::Semaphore;
@@ -63,7 +63,12 @@ impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = Connection;
 
     async fn new_client(&mut self, target: u64, node: &Peer) -> Connection {
-        Connection { peers: self.peers.clone(), target: NodeId(target), joined_at: node.peer_address.clone(), open: None }
+        Connection {
+            peers: self.peers.clone(),
+            target: NodeId(target),
+            joined_at: node.peer_address.clone(),
+            open: None,
+        }
     }
 }
 
@@ -84,7 +89,9 @@ fn unreachable(why: impl ToString) -> RPCError<TypeConfig> {
 /// A peer that is not there is backed off from; any other failure is retried.
 fn failed(status: &Status) -> RPCError<TypeConfig> {
     match status.code() {
-        tonic::Code::Unavailable | tonic::Code::PermissionDenied | tonic::Code::Unimplemented => unreachable(status),
+        tonic::Code::Unavailable | tonic::Code::PermissionDenied | tonic::Code::Unimplemented => {
+            unreachable(status)
+        }
         _ => RPCError::Network(NetworkError::new(status)),
     }
 }
@@ -92,7 +99,10 @@ fn failed(status: &Status) -> RPCError<TypeConfig> {
 impl Connection {
     /// The connection to where the member is now.
     fn client(&mut self) -> Rpc<RaftClient<Channel>> {
-        let address = self.peers.peer_address(self.target).unwrap_or_else(|| self.joined_at.clone());
+        let address = self
+            .peers
+            .peer_address(self.target)
+            .unwrap_or_else(|| self.joined_at.clone());
         if let Some((at, client)) = &self.open
             && *at == address
         {
@@ -119,7 +129,10 @@ impl Connection {
         match time::timeout(within, call).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => Err(failed(&status)),
-            Err(_) => Err(unreachable(format!("{} did not answer within {within:?}", self.target))),
+            Err(_) => Err(unreachable(format!(
+                "{} did not answer within {within:?}",
+                self.target
+            ))),
         }
     }
 
@@ -137,7 +150,10 @@ impl Connection {
     }
 }
 
-fn append_to_pb(header: pb::PeerHeader, request: AppendEntriesRequest<TypeConfig>) -> pb::RaftAppendRequest {
+fn append_to_pb(
+    header: pb::PeerHeader,
+    request: AppendEntriesRequest<TypeConfig>,
+) -> pb::RaftAppendRequest {
     pb::RaftAppendRequest {
         header: Some(header),
         vote: Some(vote_to_pb(&request.vote)),
@@ -152,8 +168,12 @@ fn append_result(response: pb::RaftAppendResponse) -> Rpc<StreamAppendResult<Typ
     match response.result {
         Some(Wire::Matching(matching)) => Ok(Ok(matching.log_id.map(log_id_from_pb))),
         Some(Wire::Conflict(at)) => Ok(Err(StreamAppendError::Conflict(log_id_from_pb(at)))),
-        Some(Wire::HigherVote(vote)) => Ok(Err(StreamAppendError::HigherVote(vote_of(Some(vote))?))),
-        None => Err(RPCError::Network(NetworkError::from_string("an empty answer"))),
+        Some(Wire::HigherVote(vote)) => {
+            Ok(Err(StreamAppendError::HigherVote(vote_of(Some(vote))?)))
+        }
+        None => Err(RPCError::Network(NetworkError::from_string(
+            "an empty answer",
+        ))),
     }
 }
 
@@ -163,7 +183,11 @@ fn vote_of(vote: Option<pb::RaftVote>) -> Rpc<Vote> {
 
 fn vote_response(response: pb::RaftVoteResponse) -> Rpc<VoteResponse<TypeConfig>> {
     let vote = vote_of(response.vote)?;
-    Ok(VoteResponse { vote, vote_granted: response.granted, last_log_id: response.last_log_id.map(log_id_from_pb) })
+    Ok(VoteResponse {
+        vote,
+        vote_granted: response.granted,
+        last_log_id: response.last_log_id.map(log_id_from_pb),
+    })
 }
 
 impl RaftNetworkV2<TypeConfig> for Connection {
@@ -176,7 +200,9 @@ impl RaftNetworkV2<TypeConfig> for Connection {
     ) -> Rpc<AppendEntriesResponse<TypeConfig>> {
         let request = self.append_request(request);
         let mut client = self.client()?;
-        let response = self.call(option.hard_ttl(), client.heartbeat(request)).await?;
+        let response = self
+            .call(option.hard_ttl(), client.heartbeat(request))
+            .await?;
         Ok(append_result(response)?.into())
     }
 
@@ -194,11 +220,15 @@ impl RaftNetworkV2<TypeConfig> for Connection {
             let mut input = input;
             let window = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
             // The first request is sent before the stream is opened, so that a member that is down costs no entries read.
-            let Some(first) = input.next().await else { return Ok(futures::stream::empty().boxed()) };
+            let Some(first) = input.next().await else {
+                return Ok(futures::stream::empty().boxed());
+            };
             if first.entries.is_empty() {
                 // A heartbeat: unary, on this connection's own terms.
                 let request = append_to_pb(header, first);
-                let response = self.call(option.hard_ttl(), client.heartbeat(request)).await?;
+                let response = self
+                    .call(option.hard_ttl(), client.heartbeat(request))
+                    .await?;
                 let result = append_result(response);
                 return Ok(futures::stream::once(async move { result }).boxed());
             }
@@ -221,16 +251,27 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         .boxed()
     }
 
-    async fn vote(&mut self, request: VoteRequest<TypeConfig>, option: RPCOption) -> Rpc<VoteResponse<TypeConfig>> {
+    async fn vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Rpc<VoteResponse<TypeConfig>> {
         let request = self.vote_request(&request);
         let mut client = self.client()?;
         vote_response(self.call(option.hard_ttl(), client.vote(request)).await?)
     }
 
-    async fn pre_vote(&mut self, request: VoteRequest<TypeConfig>, option: RPCOption) -> Rpc<VoteResponse<TypeConfig>> {
+    async fn pre_vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Rpc<VoteResponse<TypeConfig>> {
         let request = self.vote_request(&request);
         let mut client = self.client()?;
-        vote_response(self.call(option.hard_ttl(), client.pre_vote(request)).await?)
+        vote_response(
+            self.call(option.hard_ttl(), client.pre_vote(request))
+                .await?,
+        )
     }
 
     async fn full_snapshot(
@@ -266,7 +307,9 @@ impl RaftNetworkV2<TypeConfig> for Connection {
             last_log_id: request.last_log_id().map(log_id_to_pb),
         };
         let mut client = self.client()?;
-        let answer = self.call(option.hard_ttl(), client.transfer_leader(message)).await?;
+        let answer = self
+            .call(option.hard_ttl(), client.transfer_leader(message))
+            .await?;
         if answer.accepted {
             return Ok(Ok(()));
         }
@@ -280,7 +323,10 @@ fn answers(
     window: Arc<Semaphore>,
     target: NodeId,
 ) -> impl Stream<Item = Rpc<StreamAppendResult<TypeConfig>>> {
-    let next = move |(mut responses, window): (tonic::Streaming<pb::RaftAppendResponse>, Arc<Semaphore>)| async move {
+    let next = move |(mut responses, window): (
+        tonic::Streaming<pb::RaftAppendResponse>,
+        Arc<Semaphore>,
+    )| async move {
         loop {
             match time::timeout(ANSWER_WITHIN, responses.message()).await {
                 Ok(Ok(Some(response))) => {
@@ -292,7 +338,8 @@ fn answers(
                 // One permit is always out: it waits for the next request.
                 Err(_) if window.available_permits() + 1 >= IN_FLIGHT_MAX => {}
                 Err(_) => {
-                    let why = format!("{target} answers no replication request for {ANSWER_WITHIN:?}");
+                    let why =
+                        format!("{target} answers no replication request for {ANSWER_WITHIN:?}");
                     return Some((Err(unreachable(why)), (responses, window)));
                 }
             }

@@ -32,7 +32,10 @@ impl PeerBook {
     /// Over the applied state.
     #[must_use]
     pub fn new(identity: Identity, view: StateView) -> Self {
-        Self { identity, view: Arc::new(view) }
+        Self {
+            identity,
+            view: Arc::new(view),
+        }
     }
 
     /// This node.
@@ -44,13 +47,19 @@ impl PeerBook {
     /// Where a member is reached by members: as announced last, else as in the membership.
     #[must_use]
     pub fn peer_address(&self, node: NodeId) -> Option<String> {
-        self.view.read().member(node).map(|member| member.peer_address.clone())
+        self.view
+            .read()
+            .member(node)
+            .map(|member| member.peer_address.clone())
     }
 
     /// Where a member is reached by clients.
     #[must_use]
     pub fn client_address(&self, node: NodeId) -> Option<String> {
-        self.view.read().member(node).map(|member| member.client_address.clone())
+        self.view
+            .read()
+            .member(node)
+            .map(|member| member.client_address.clone())
     }
 
     /// What each message to `to` begins with.
@@ -74,7 +83,9 @@ impl PeerBook {
             tracing::warn!(%why, "refused a peer's message");
             Err(Status::new(Code::PermissionDenied, why))
         };
-        let Some(header) = header else { return refuse("a peer message without a header".to_owned()) };
+        let Some(header) = header else {
+            return refuse("a peer message without a header".to_owned());
+        };
         let me = self.identity;
         if header.cluster_id[..] != me.cluster.0.to_be_bytes() {
             return refuse(format!(
@@ -87,10 +98,16 @@ impl PeerBook {
         }
         if header.to != me.node.0 {
             let (to, me) = (NodeId(header.to), me.node);
-            return refuse(format!("this is {me}, not {to}: an address in the membership is wrong"));
+            return refuse(format!(
+                "this is {me}, not {to}: an address in the membership is wrong"
+            ));
         }
         let from = NodeId(header.from);
-        let known = self.view.read().member(from).map(|member| member.incarnation);
+        let known = self
+            .view
+            .read()
+            .member(from)
+            .map(|member| member.incarnation);
         if known.is_some_and(|incarnation| incarnation != header.from_incarnation) {
             return refuse(format!(
                 "{from} speaks from another disk than the one that joined: a wiped or foreign data directory must not come \

@@ -33,7 +33,9 @@ pub(super) async fn send_snapshot(
 ) -> Result<Vote, Status> {
     let handle = snapshot.snapshot;
     let listed = handle.clone();
-    let files = task::blocking(move || listed.files()).await.map_err(|e| io_failed(&e))?;
+    let files = task::blocking(move || listed.files())
+        .await
+        .map_err(|e| io_failed(&e))?;
     let bytes: u64 = files.iter().map(|file| file.bytes).sum();
     let manifest = pb::SnapshotManifest {
         header: Some(header),

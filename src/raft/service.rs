@@ -3,7 +3,10 @@
 use futures::{Stream, StreamExt, stream::BoxStream};
 use openraft::{
     alias::SnapshotOf,
-    raft::{AppendEntriesRequest, AppendEntriesResponse, StreamAppendError, StreamAppendResult, TransferLeaderRequest, VoteRequest},
+    raft::{
+        AppendEntriesRequest, AppendEntriesResponse, StreamAppendError, StreamAppendResult,
+        TransferLeaderRequest, VoteRequest,
+    },
 };
 use tonic::{Request, Response, Status, Streaming};
 
@@ -13,8 +16,8 @@ use super::{
     receive_snapshot,
     snapshot::{SnapshotDir, SnapshotHandle},
     types::{
-        LogId, SnapshotMeta, TypeConfig, entry_from_pb, log_id_from_pb, log_id_to_pb, stored_membership_from_pb, vote_from_pb,
-        vote_to_pb,
+        LogId, SnapshotMeta, TypeConfig, entry_from_pb, log_id_from_pb, log_id_to_pb,
+        stored_membership_from_pb, vote_from_pb, vote_to_pb,
     },
 };
 use crate::{codec::CodecError, pb};
@@ -37,10 +40,17 @@ fn stopped(error: impl std::fmt::Display) -> Status {
 
 impl RaftService {
     pub(super) fn new(raft: RaftHandle, peers: PeerBook, snapshots: SnapshotDir) -> Self {
-        Self { raft, peers, snapshots }
+        Self {
+            raft,
+            peers,
+            snapshots,
+        }
     }
 
-    fn vote_request(&self, request: pb::RaftVoteRequest) -> Result<VoteRequest<TypeConfig>, Status> {
+    fn vote_request(
+        &self,
+        request: pb::RaftVoteRequest,
+    ) -> Result<VoteRequest<TypeConfig>, Status> {
         self.peers.check(request.header.as_ref())?;
         Ok(VoteRequest {
             vote: vote_from_pb(request.vote).map_err(|e| bad(&e))?,
@@ -50,11 +60,17 @@ impl RaftService {
     }
 }
 
-fn append_request(request: pb::RaftAppendRequest) -> Result<AppendEntriesRequest<TypeConfig>, CodecError> {
+fn append_request(
+    request: pb::RaftAppendRequest,
+) -> Result<AppendEntriesRequest<TypeConfig>, CodecError> {
     Ok(AppendEntriesRequest {
         vote: vote_from_pb(request.vote)?,
         prev_log_id: request.previous.map(log_id_from_pb),
-        entries: request.entries.into_iter().map(entry_from_pb).collect::<Result<_, _>>()?,
+        entries: request
+            .entries
+            .into_iter()
+            .map(entry_from_pb)
+            .collect::<Result<_, _>>()?,
         leader_commit: request.commit.map(log_id_from_pb),
     })
 }
@@ -62,11 +78,15 @@ fn append_request(request: pb::RaftAppendRequest) -> Result<AppendEntriesRequest
 fn append_response(result: StreamAppendResult<TypeConfig>) -> pb::RaftAppendResponse {
     use pb::raft_append_response::Result as Wire;
     let result = match result {
-        Ok(matching) => Wire::Matching(pb::RaftMatching { log_id: matching.as_ref().map(log_id_to_pb) }),
+        Ok(matching) => Wire::Matching(pb::RaftMatching {
+            log_id: matching.as_ref().map(log_id_to_pb),
+        }),
         Err(StreamAppendError::Conflict(at)) => Wire::Conflict(log_id_to_pb(&at)),
         Err(StreamAppendError::HigherVote(vote)) => Wire::HigherVote(vote_to_pb(&vote)),
     };
-    pb::RaftAppendResponse { result: Some(result) }
+    pb::RaftAppendResponse {
+        result: Some(result),
+    }
 }
 
 fn heartbeat_result(
@@ -78,7 +98,9 @@ fn heartbeat_result(
         (AppendEntriesResponse::PartialSuccess(matching), _) => Ok(matching),
         (AppendEntriesResponse::HigherVote(vote), _) => Err(StreamAppendError::HigherVote(vote)),
         // A conflict is always about the entry before; without one there is nothing to conflict with.
-        (AppendEntriesResponse::Conflict, Some(previous)) => Err(StreamAppendError::Conflict(previous)),
+        (AppendEntriesResponse::Conflict, Some(previous)) => {
+            Err(StreamAppendError::Conflict(previous))
+        }
         (AppendEntriesResponse::Conflict, None) => Ok(None),
     }
 }
@@ -92,31 +114,47 @@ impl pb::raft_server::Raft for RaftService {
         request: Request<Streaming<pb::RaftAppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
         let mut requests = request.into_inner();
-        let first = requests.message().await?.ok_or_else(|| Status::invalid_argument("an empty replication stream"))?;
+        let first = requests
+            .message()
+            .await?
+            .ok_or_else(|| Status::invalid_argument("an empty replication stream"))?;
         self.peers.check(first.header.as_ref())?;
         let first = append_request(first).map_err(|e| bad(&e))?;
         let answers = self.raft.stream_append(well_formed(first, requests));
         Ok(Response::new(
-            answers.map(|answer| answer.map(append_response).map_err(stopped)).boxed(),
+            answers
+                .map(|answer| answer.map(append_response).map_err(stopped))
+                .boxed(),
         ))
     }
 
-    async fn heartbeat(&self, request: Request<pb::RaftAppendRequest>) -> Result<Response<pb::RaftAppendResponse>, Status> {
+    async fn heartbeat(
+        &self,
+        request: Request<pb::RaftAppendRequest>,
+    ) -> Result<Response<pb::RaftAppendResponse>, Status> {
         let request = request.into_inner();
         self.peers.check(request.header.as_ref())?;
         let request = append_request(request).map_err(|e| bad(&e))?;
         let previous = request.prev_log_id;
         let response = self.raft.append_entries(request).await.map_err(stopped)?;
-        Ok(Response::new(append_response(heartbeat_result(response, previous))))
+        Ok(Response::new(append_response(heartbeat_result(
+            response, previous,
+        ))))
     }
 
-    async fn vote(&self, request: Request<pb::RaftVoteRequest>) -> Result<Response<pb::RaftVoteResponse>, Status> {
+    async fn vote(
+        &self,
+        request: Request<pb::RaftVoteRequest>,
+    ) -> Result<Response<pb::RaftVoteResponse>, Status> {
         let request = self.vote_request(request.into_inner())?;
         let response = self.raft.vote(request).await.map_err(stopped)?;
         Ok(Response::new(vote_response(&response)))
     }
 
-    async fn pre_vote(&self, request: Request<pb::RaftVoteRequest>) -> Result<Response<pb::RaftVoteResponse>, Status> {
+    async fn pre_vote(
+        &self,
+        request: Request<pb::RaftVoteRequest>,
+    ) -> Result<Response<pb::RaftVoteResponse>, Status> {
         let request = self.vote_request(request.into_inner())?;
         let response = self.raft.pre_vote(request).await.map_err(stopped)?;
         Ok(Response::new(vote_response(&response)))
@@ -129,10 +167,25 @@ impl pb::raft_server::Raft for RaftService {
         let request = request.into_inner();
         self.peers.check(request.header.as_ref())?;
         let from = vote_from_pb(request.from_leader).map_err(|e| bad(&e))?;
-        let transfer = TransferLeaderRequest::new(from, request.to_node_id, request.last_log_id.map(log_id_from_pb));
-        let answer = self.raft.handle_transfer_leader(transfer).await.map_err(stopped)?;
-        let refused = answer.as_ref().err().map(ToString::to_string).unwrap_or_default();
-        Ok(Response::new(pb::RaftTransferLeaderResponse { accepted: answer.is_ok(), refused }))
+        let transfer = TransferLeaderRequest::new(
+            from,
+            request.to_node_id,
+            request.last_log_id.map(log_id_from_pb),
+        );
+        let answer = self
+            .raft
+            .handle_transfer_leader(transfer)
+            .await
+            .map_err(stopped)?;
+        let refused = answer
+            .as_ref()
+            .err()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        Ok(Response::new(pb::RaftTransferLeaderResponse {
+            accepted: answer.is_ok(),
+            refused,
+        }))
     }
 
     async fn offer_snapshot(
@@ -142,7 +195,10 @@ impl pb::raft_server::Raft for RaftService {
         let manifest = request.into_inner();
         self.peers.check(manifest.header.as_ref())?;
         let files = receive_snapshot::wanted(&self.snapshots, manifest).await?;
-        Ok(Response::new(pb::SnapshotWanted { files, higher_vote: None }))
+        Ok(Response::new(pb::SnapshotWanted {
+            files,
+            higher_vote: None,
+        }))
     }
 
     async fn send_snapshot(
@@ -151,20 +207,28 @@ impl pb::raft_server::Raft for RaftService {
     ) -> Result<Response<pb::RaftSnapshotResponse>, Status> {
         let mut chunks = request.into_inner();
         let first = chunks.message().await?.and_then(|chunk| chunk.manifest);
-        let manifest = first.ok_or_else(|| Status::invalid_argument("a snapshot begins with its manifest"))?;
+        let manifest =
+            first.ok_or_else(|| Status::invalid_argument("a snapshot begins with its manifest"))?;
         self.peers.check(manifest.header.as_ref())?;
         let vote = vote_from_pb(manifest.vote).map_err(|e| bad(&e))?;
         let meta = SnapshotMeta {
             last_log_id: manifest.last_log_id.map(log_id_from_pb),
-            last_membership: stored_membership_from_pb(manifest.membership.clone()).map_err(|e| bad(&e))?,
+            last_membership: stored_membership_from_pb(manifest.membership.clone())
+                .map_err(|e| bad(&e))?,
         };
         let snapshot = receive_snapshot::receive(&self.snapshots, &manifest, chunks).await?;
         let files = manifest.files.len();
         let snapshot = SnapshotOf::<TypeConfig, SnapshotHandle> { meta, snapshot };
         let index = manifest.last_log_id.map_or(0, |id| id.index);
-        let response = self.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
+        let response = self
+            .raft
+            .install_full_snapshot(vote, snapshot)
+            .await
+            .map_err(stopped)?;
         tracing::info!(index, files, "installed a snapshot");
-        Ok(Response::new(pb::RaftSnapshotResponse { vote: Some(vote_to_pb(&response.vote)) }))
+        Ok(Response::new(pb::RaftSnapshotResponse {
+            vote: Some(vote_to_pb(&response.vote)),
+        }))
     }
 }
 
@@ -184,8 +248,12 @@ fn well_formed(
 ) -> impl Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + 'static {
     let convert = |request: Result<pb::RaftAppendRequest, Status>| {
         let request = append_request(request.ok()?);
-        request.inspect_err(|error| tracing::warn!(%error, "a malformed replication request")).ok()
+        request
+            .inspect_err(|error| tracing::warn!(%error, "a malformed replication request"))
+            .ok()
     };
-    let rest = rest.map(convert).take_while(|request| std::future::ready(request.is_some()));
+    let rest = rest
+        .map(convert)
+        .take_while(|request| std::future::ready(request.is_some()));
     futures::stream::once(std::future::ready(first)).chain(rest.filter_map(std::future::ready))
 }

@@ -17,7 +17,10 @@ use std::{
 };
 
 use super::types::SnapshotMeta;
-use crate::{env::{fs, rng}, pb};
+use crate::{
+    env::{fs, rng},
+    pb,
+};
 
 const BUILDING: &str = "building";
 const INCOMING: &str = "incoming-";
@@ -42,8 +45,15 @@ impl SnapshotHandle {
     /// The image in `dir`.
     #[must_use]
     pub fn new(dir: PathBuf) -> Self {
-        let inner = Inner { dir, id: rng::u64(), replaced: AtomicBool::new(false), files: OnceLock::new() };
-        Self { inner: Arc::new(inner) }
+        let inner = Inner {
+            dir,
+            id: rng::u64(),
+            replaced: AtomicBool::new(false),
+            files: OnceLock::new(),
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
     }
 
     /// Where it is.
@@ -73,9 +83,15 @@ impl SnapshotHandle {
         }
         let mut files = Vec::new();
         for name in fs::list_dir(&self.inner.dir)? {
-            let name = name.into_string().map_err(|_| io::Error::other("a snapshot file's name is not text"))?;
+            let name = name
+                .into_string()
+                .map_err(|_| io::Error::other("a snapshot file's name is not text"))?;
             let (bytes, crc32c) = checksum(&self.inner.dir.join(&name))?;
-            files.push(pb::SnapshotFile { name, bytes, crc32c });
+            files.push(pb::SnapshotFile {
+                name,
+                bytes,
+                crc32c,
+            });
         }
         Ok(self.inner.files.get_or_init(|| files).clone())
     }
@@ -190,13 +206,16 @@ impl SnapshotDir {
 
 /// `INDEX-TERM-NODE`, index first so that the newest sorts last.
 fn name_of(meta: &SnapshotMeta) -> String {
-    let (index, term, node) =
-        meta.last_log_id.map_or((0, 0, 0), |id| (id.index, id.leader_id.term, id.leader_id.node_id));
+    let (index, term, node) = meta.last_log_id.map_or((0, 0, 0), |id| {
+        (id.index, id.leader_id.term, id.leader_id.node_id)
+    });
     format!("{index:020}-{term:020}-{node:020}")
 }
 
 fn parse_name(name: &str) -> Option<(u64, u64, u64)> {
-    let mut parts = name.split('-').map(|part| (part.len() == 20).then(|| part.parse().ok()).flatten());
+    let mut parts = name
+        .split('-')
+        .map(|part| (part.len() == 20).then(|| part.parse().ok()).flatten());
     let id = (parts.next()??, parts.next()??, parts.next()??);
     parts.next().is_none().then_some(id)
 }

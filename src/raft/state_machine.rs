@@ -10,7 +10,8 @@ use std::{
 
 use futures::{Stream, StreamExt};
 use openraft::{
-    EntryPayload, OptionalSend, RaftSnapshotBuilder, alias::SnapshotOf,
+    EntryPayload, OptionalSend, RaftSnapshotBuilder,
+    alias::SnapshotOf,
     storage::{EntryResponder, RaftStateMachine},
 };
 use tokio::sync::watch;
@@ -40,7 +41,6 @@ pub struct StateView {
 impl StateView {
     /// The records, as of some applied index that is at least [`applied_index`](Self::applied_index) before the call. Do not
     /// hold it across an await: applying waits for it.
-    #[must_use]
     pub fn read(&self) -> RwLockReadGuard<'_, State> {
         // A panic while applying ends the process, so a poisoned lock is never seen by a survivor.
         self.state.read().unwrap_or_else(PoisonError::into_inner)
@@ -100,9 +100,23 @@ impl StateMachine {
             }
         };
         let (applied_index, watched) = watch::channel(index_of(applied.log_id.as_ref()));
-        let view = StateView { state: state.clone(), store: store.clone(), applied: watched };
+        let view = StateView {
+            state: state.clone(),
+            store: store.clone(),
+            applied: watched,
+        };
         let current = Arc::new(RwLock::new(current));
-        Ok((Self { state, store, applied, applied_index, snapshots, current }, view))
+        Ok((
+            Self {
+                state,
+                store,
+                applied,
+                applied_index,
+                snapshots,
+                current,
+            },
+            view,
+        ))
     }
 
     fn apply_chunk(&mut self, chunk: Vec<EntryResponder<TypeConfig>>) -> io::Result<()> {
@@ -113,14 +127,20 @@ impl StateMachine {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
             for (entry, responder) in chunk {
                 let log_id = entry.log_id;
-                let answer = apply_entry(&mut state, entry, &mut self.applied.membership, &mut changes)?;
+                let answer = apply_entry(
+                    &mut state,
+                    entry,
+                    &mut self.applied.membership,
+                    &mut changes,
+                )?;
                 self.applied.log_id = Some(log_id);
                 answers.push((responder, answer));
             }
             let batch = StateBatch::new(&state, changes, self.applied.encode());
             self.store.write(batch).map_err(other)?;
         }
-        self.applied_index.send_replace(index_of(self.applied.log_id.as_ref()));
+        self.applied_index
+            .send_replace(index_of(self.applied.log_id.as_ref()));
         for (responder, answer) in answers {
             if let Some(responder) = responder {
                 responder.send(answer);
@@ -130,7 +150,11 @@ impl StateMachine {
     }
 
     fn builder(&self) -> SnapshotBuilder {
-        SnapshotBuilder { store: self.store.clone(), snapshots: self.snapshots.clone(), current: self.current.clone() }
+        SnapshotBuilder {
+            store: self.store.clone(),
+            snapshots: self.snapshots.clone(),
+            current: self.current.clone(),
+        }
     }
 }
 
@@ -149,10 +173,18 @@ fn apply_entry(
         EntryPayload::Normal(proposal) => {
             let digest = crc32c::crc32c(&proposal.0);
             let command = decode_command(proposal.0).map_err(other)?;
-            Ok(Answer(Some(state.apply(entry.log_id.index, digest, &command, changes))))
+            Ok(Answer(Some(state.apply(
+                entry.log_id.index,
+                digest,
+                &command,
+                changes,
+            ))))
         }
         EntryPayload::Membership(new) => {
-            let members: Vec<_> = new.nodes().map(|(node, peer)| member(*node, peer)).collect();
+            let members: Vec<_> = new
+                .nodes()
+                .map(|(node, peer)| member(*node, peer))
+                .collect();
             state.follow_membership(entry.log_id.index, &members, changes);
             *membership = StoredMembership::new(Some(entry.log_id), new);
             Ok(Answer(None))
@@ -185,7 +217,11 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         self.builder()
     }
 
-    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotHandle) -> io::Result<()> {
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: SnapshotHandle,
+    ) -> io::Result<()> {
         let (store, dir) = (self.store.clone(), snapshot.dir().to_owned());
         let applied = task::blocking(move || {
             store.install(&dir)?;
@@ -201,7 +237,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let loaded = self.store.load().map_err(other)?;
         *self.state.write().unwrap_or_else(PoisonError::into_inner) = loaded;
         self.applied = applied;
-        self.applied_index.send_replace(index_of(self.applied.log_id.as_ref()));
+        self.applied_index
+            .send_replace(index_of(self.applied.log_id.as_ref()));
         // openraft asks for the current snapshot at any time from now on.
         let (_, current) = self.builder().build().await?;
         if current.dir() != snapshot.dir() {
@@ -210,12 +247,16 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         Ok(())
     }
 
-    async fn get_current_snapshot(&mut self) -> io::Result<Option<SnapshotOf<TypeConfig, SnapshotHandle>>> {
+    async fn get_current_snapshot(
+        &mut self,
+    ) -> io::Result<Option<SnapshotOf<TypeConfig, SnapshotHandle>>> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        Ok(current.as_ref().map(|(meta, snapshot)| SnapshotOf::<TypeConfig, SnapshotHandle> {
-            meta: meta.clone(),
-            snapshot: snapshot.clone(),
-        }))
+        Ok(current.as_ref().map(
+            |(meta, snapshot)| SnapshotOf::<TypeConfig, SnapshotHandle> {
+                meta: meta.clone(),
+                snapshot: snapshot.clone(),
+            },
+        ))
     }
 }
 
@@ -233,7 +274,8 @@ impl SnapshotBuilder {
         let built = task::blocking(move || {
             let building = snapshots.building();
             store.snapshot(&building).map_err(other)?;
-            let applied = Applied::decode(store.snapshot_applied(&building).map_err(other)?).map_err(other)?;
+            let applied = Applied::decode(store.snapshot_applied(&building).map_err(other)?)
+                .map_err(other)?;
             let meta = applied.meta();
             let handle = snapshots.complete(&building, &meta)?;
             io::Result::Ok((meta, handle))

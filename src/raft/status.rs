@@ -65,13 +65,18 @@ pub struct GroupStatus {
 impl GroupStatus {
     /// The voters' numbers.
     pub fn voters(&self) -> impl Iterator<Item = NodeId> {
-        self.members.iter().filter(|member| member.voter).map(|member| member.member.node)
+        self.members
+            .iter()
+            .filter(|member| member.voter)
+            .map(|member| member.member.node)
     }
 
     /// A member by number.
     #[must_use]
     pub fn member(&self, node: NodeId) -> Option<&MemberProgress> {
-        self.members.iter().find(|member| member.member.node == node)
+        self.members
+            .iter()
+            .find(|member| member.member.node == node)
     }
 }
 
@@ -92,9 +97,7 @@ pub(super) fn status_of(metrics: &RaftMetrics<TypeConfig>) -> GroupStatus {
         .heartbeat
         .iter()
         .flatten()
-        .filter_map(|(node, at)| {
-            Some((*node, millis(at.as_ref()?.elapsed())))
-        })
+        .filter_map(|(node, at)| Some((*node, millis(at.as_ref()?.elapsed()))))
         .collect();
     let progress = |(node, peer): (&u64, &super::types::Peer)| MemberProgress {
         member: member(*node, peer),
@@ -119,6 +122,10 @@ pub(super) fn status_of(metrics: &RaftMetrics<TypeConfig>) -> GroupStatus {
         quorum_acknowledged_ms: metrics.last_quorum_acked.map(|at| millis(at.elapsed())),
         joint: stored.get_joint_config().len() > 1,
         members: stored.nodes().map(progress).collect(),
-        failed: metrics.running_state.as_ref().err().map(ToString::to_string),
+        failed: metrics
+            .running_state
+            .as_ref()
+            .err()
+            .map(ToString::to_string),
     }
 }

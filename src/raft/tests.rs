@@ -23,8 +23,15 @@ use crate::storage::{
 };
 
 fn open_log(dir: &Path) -> LogStore {
-    let options = WalOptions { segment_bytes: 64 << 10, ..WalOptions::default() };
-    LogStore::new(Wal::open(&dir.join("log"), options, WriteGate::new()).unwrap().0)
+    let options = WalOptions {
+        segment_bytes: 64 << 10,
+        ..WalOptions::default()
+    };
+    LogStore::new(
+        Wal::open(&dir.join("log"), options, WriteGate::new())
+            .unwrap()
+            .0,
+    )
 }
 
 fn open_state(dir: &Path, store: Arc<dyn StateStore>) -> StateMachine {
@@ -59,15 +66,24 @@ async fn openrafts_suite_passes_over_rocksdb() {
 }
 
 fn vote(term: u64) -> Vote {
-    Vote { leader_id: LeaderId { term, node_id: 1 }, committed: false }
+    Vote {
+        leader_id: LeaderId { term, node_id: 1 },
+        committed: false,
+    }
 }
 
 fn log_id(term: u64, index: u64) -> LogId {
-    LogId { leader_id: LeaderId { term, node_id: 1 }, index }
+    LogId {
+        leader_id: LeaderId { term, node_id: 1 },
+        index,
+    }
 }
 
 fn blank(term: u64, index: u64) -> Entry {
-    Entry { log_id: log_id(term, index), payload: openraft::EntryPayload::Blank }
+    Entry {
+        log_id: log_id(term, index),
+        payload: openraft::EntryPayload::Blank,
+    }
 }
 
 /// openraft releases the answers to appends of an older vote as soon as a newer vote is saved (its `io_ordering.md`).
@@ -78,9 +94,14 @@ async fn a_saved_vote_means_that_all_earlier_appends_are_durable() {
     log.save_vote(&vote(1)).await.unwrap();
     for index in 0..200 {
         let (flushed, mut durable) = TypeConfig::oneshot();
-        log.append([blank(1, index)], IOFlushed::signal(flushed)).await.unwrap();
+        log.append([blank(1, index)], IOFlushed::signal(flushed))
+            .await
+            .unwrap();
         log.save_vote(&vote(index + 2)).await.unwrap();
-        durable.try_recv().expect("the append is durable when the later vote is").unwrap();
+        durable
+            .try_recv()
+            .expect("the append is durable when the later vote is")
+            .unwrap();
     }
 }
 
@@ -92,7 +113,12 @@ async fn the_saved_commit_index_never_passes_the_recovered_log() {
     {
         let mut log = open_log(dir.path());
         let (flushed, durable) = TypeConfig::oneshot();
-        log.append((0..6).map(|index| blank(1, index)), IOFlushed::signal(flushed)).await.unwrap();
+        log.append(
+            (0..6).map(|index| blank(1, index)),
+            IOFlushed::signal(flushed),
+        )
+        .await
+        .unwrap();
         durable.await.unwrap().unwrap();
         log.save_committed(Some(log_id(1, 10))).await.unwrap();
         log.save_vote(&vote(2)).await.unwrap();
@@ -104,10 +130,17 @@ async fn the_saved_commit_index_never_passes_the_recovered_log() {
 }
 
 fn membership(term: u64, index: u64) -> Entry {
-    let peer = |node: u64| Peer { incarnation: node, peer_address: format!("n{node}:7421"), ..Peer::default() };
+    let peer = |node: u64| Peer {
+        incarnation: node,
+        peer_address: format!("n{node}:7421"),
+        ..Peer::default()
+    };
     let peers: BTreeMap<u64, Peer> = (1..=3).map(|node| (node, peer(node))).collect();
     let membership = openraft::Membership::new(vec![[1, 2, 3].into()], peers).unwrap();
-    Entry { log_id: log_id(term, index), payload: openraft::EntryPayload::Membership(membership) }
+    Entry {
+        log_id: log_id(term, index),
+        payload: openraft::EntryPayload::Membership(membership),
+    }
 }
 
 async fn apply(state: &mut StateMachine, entries: Vec<Entry>) {
@@ -118,10 +151,21 @@ async fn apply(state: &mut StateMachine, entries: Vec<Entry>) {
 #[tokio::test]
 async fn a_snapshot_survives_a_restart_and_an_install_replaces_everything() {
     let (one, two) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let store = |dir: &Path| -> Arc<dyn StateStore> { Arc::new(MemStore::open(&dir.join("state")).unwrap()) };
+    let store = |dir: &Path| -> Arc<dyn StateStore> {
+        Arc::new(MemStore::open(&dir.join("state")).unwrap())
+    };
     let mut source = open_state(one.path(), store(one.path()));
-    apply(&mut source, vec![blank(1, 0), membership(1, 1), blank(1, 2)]).await;
-    let built = source.get_snapshot_builder().await.build_snapshot().await.unwrap();
+    apply(
+        &mut source,
+        vec![blank(1, 0), membership(1, 1), blank(1, 2)],
+    )
+    .await;
+    let built = source
+        .get_snapshot_builder()
+        .await
+        .build_snapshot()
+        .await
+        .unwrap();
     assert_eq!(built.meta.last_log_id, Some(log_id(1, 2)));
 
     // The restarted node has the snapshot, whatever else its store has lost.
@@ -133,27 +177,46 @@ async fn a_snapshot_survives_a_restart_and_an_install_replaces_everything() {
     let received = two.path().join("received");
     std::fs::create_dir(&received).unwrap();
     for file in current.snapshot.files().unwrap() {
-        std::fs::copy(current.snapshot.dir().join(&file.name), received.join(&file.name)).unwrap();
+        std::fs::copy(
+            current.snapshot.dir().join(&file.name),
+            received.join(&file.name),
+        )
+        .unwrap();
     }
     let mut target = open_state(two.path(), store(two.path()));
     apply(&mut target, vec![blank(1, 0)]).await;
-    target.install_snapshot(&current.meta, SnapshotHandle::new(received)).await.unwrap();
+    target
+        .install_snapshot(&current.meta, SnapshotHandle::new(received))
+        .await
+        .unwrap();
     let (applied, stored) = target.applied_state().await.unwrap();
     assert_eq!(applied, Some(log_id(1, 2)));
     assert_eq!(stored.membership().nodes().count(), 3);
-    assert_eq!(target.get_current_snapshot().await.unwrap().unwrap().meta, built.meta);
+    assert_eq!(
+        target.get_current_snapshot().await.unwrap().unwrap().meta,
+        built.meta
+    );
 }
 
 #[test]
 fn only_the_newest_complete_snapshot_is_kept_and_half_built_ones_go() {
     let dir = TempDir::new().unwrap();
     let name = |index: u64| format!("{index:020}-{:020}-{:020}", 1, 1);
-    for sub in [name(5), name(40), name(7), "building".to_owned(), "incoming-00".to_owned()] {
+    for sub in [
+        name(5),
+        name(40),
+        name(7),
+        "building".to_owned(),
+        "incoming-00".to_owned(),
+    ] {
         std::fs::create_dir(dir.path().join(sub)).unwrap();
     }
     let (_, newest) = SnapshotDir::open(dir.path()).unwrap();
     assert_eq!(newest.unwrap().dir(), dir.path().join(name(40)));
-    let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let left: Vec<_> = std::fs::read_dir(dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
     assert_eq!(left, [std::ffi::OsString::from(name(40))]);
 }
 

@@ -9,7 +9,10 @@ use super::super::exit::{self, Failure};
 use crate::env::fs;
 
 /// Texts that are on every Debian, longest first.
-const DEBIAN_TEXTS: [&str; 2] = ["/usr/share/common-licenses/GPL-3", "/usr/share/common-licenses/Apache-2.0"];
+const DEBIAN_TEXTS: [&str; 2] = [
+    "/usr/share/common-licenses/GPL-3",
+    "/usr/share/common-licenses/Apache-2.0",
+];
 /// What there is where no Debian is.
 const OWN_TEXT: &str = include_str!("../../../README.md");
 /// A short text is counted over and over, up to about this many lines.
@@ -31,8 +34,15 @@ impl Input {
             let text = fs::read(path).map_err(|error| exit::cannot("read", path, &error))?;
             return Ok(Self::of(path.to_owned(), path.display().to_string(), &text));
         }
-        let found = DEBIAN_TEXTS.iter().find_map(|path| Some(((*path).to_owned(), fs::read(Path::new(path)).ok()?)));
-        let (from, once) = found.unwrap_or_else(|| ("this program's README".to_owned(), OWN_TEXT.as_bytes().to_vec()));
+        let found = DEBIAN_TEXTS
+            .iter()
+            .find_map(|path| Some(((*path).to_owned(), fs::read(Path::new(path)).ok()?)));
+        let (from, once) = found.unwrap_or_else(|| {
+            (
+                "this program's README".to_owned(),
+                OWN_TEXT.as_bytes().to_vec(),
+            )
+        });
         let times = LINES_MIN.div_ceil(count_lines(&once).max(1));
         let text = once.repeat(times);
         let path = dir.join("input.txt");
@@ -41,7 +51,12 @@ impl Input {
     }
 
     fn of(path: PathBuf, from: String, text: &[u8]) -> Self {
-        Self { path, from, lines: count_lines(text) as u64, bytes: text.len() as u64 }
+        Self {
+            path,
+            from,
+            lines: count_lines(text) as u64,
+            bytes: text.len() as u64,
+        }
     }
 }
 

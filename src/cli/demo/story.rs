@@ -70,16 +70,26 @@ fn millis(duration: Duration) -> String {
 }
 
 fn bytes(count: u64) -> String {
-    #[expect(clippy::cast_precision_loss, reason = "for people: three digits are shown")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "for people: three digits are shown"
+    )]
     let mebibytes = count as f64 / f64::from(1 << 20);
-    if mebibytes >= 1.0 { format!("{mebibytes:.1} MiB") } else { format!("{:.1} KiB", mebibytes * 1024.0) }
+    if mebibytes >= 1.0 {
+        format!("{mebibytes:.1} MiB")
+    } else {
+        format!("{:.1} KiB", mebibytes * 1024.0)
+    }
 }
 
 /// Tells it, and cleans up behind it.
 pub(super) async fn tell(demo: Demo, context: &Context) -> Result<Exit, Failure> {
     let (dir, keep) = match &demo.dir {
         Some(dir) => (dir.clone(), true),
-        None => (std::env::temp_dir().join(format!("dos-cluster-demo-{:08x}", rng::u64() >> 32)), false),
+        None => (
+            std::env::temp_dir().join(format!("dos-cluster-demo-{:08x}", rng::u64() >> 32)),
+            false,
+        ),
     };
     fs::create_private_dir_all(&dir).map_err(|error| exit::cannot("create", &dir, &error))?;
     let mut servers = Vec::new();
@@ -90,9 +100,13 @@ pub(super) async fn tell(demo: Demo, context: &Context) -> Result<Exit, Failure>
     }
     dev::stop_all(&mut servers, context).await;
     if ended.is_err() || keep {
-        context.output.talk(&format!("everything is kept in {}", dir.display()));
+        context
+            .output
+            .talk(&format!("everything is kept in {}", dir.display()));
     } else if let Err(error) = fs::remove_dir_all(&dir) {
-        context.output.talk(&format!("cannot remove {}: {error}", dir.display()));
+        context
+            .output
+            .talk(&format!("cannot remove {}: {error}", dir.display()));
     }
     ended.map(|()| Exit::Done)
 }
@@ -134,14 +148,23 @@ async fn run(
     for share in 0..WORKERS {
         workers.push(stage.start_worker(share, &stage.worker_dir(share))?);
     }
-    stage.until(|stage| stage.newest.iter().all(|newest| *newest >= CHECKPOINTS_BEFORE)).await?;
+    stage
+        .until(|stage| {
+            stage
+                .newest
+                .iter()
+                .all(|newest| *newest >= CHECKPOINTS_BEFORE)
+        })
+        .await?;
     stage.acknowledgements("both workers are at work")?;
 
     let (leader, blow) = stage.strike(servers, workers).await?;
     let restored = stage.restore().await?;
     stage.resume(workers, &restored, blow).await?;
     stage.bring_back(&layout, servers, leader).await?;
-    stage.until(|stage| stage.done.iter().all(|done| *done)).await?;
+    stage
+        .until(|stage| stage.done.iter().all(|done| *done))
+        .await?;
     stage.acknowledgements("both workers are done")?;
     stage.compare(&restored)
 }
@@ -150,13 +173,18 @@ impl Stage<'_> {
     /// A line of the story, with its time.
     fn tell(&self, line: &str) -> Result<(), Failure> {
         let at = self.began.elapsed().as_secs_f64();
-        self.context.output.raw(format!("{at:7.2} s  {line}\n").as_bytes())
+        self.context
+            .output
+            .raw(format!("{at:7.2} s  {line}\n").as_bytes())
     }
 
     fn name(share: u64) -> Result<WorkerRef, Failure> {
         let bad = |error: crate::domain::NameError| Failure::error(error.to_string());
         let worker: WorkerName = format!("w{}", share + 1).parse().map_err(bad)?;
-        Ok(WorkerRef { job: JOB.parse().map_err(bad)?, worker })
+        Ok(WorkerRef {
+            job: JOB.parse().map_err(bad)?,
+            worker,
+        })
     }
 
     fn worker_dir(&self, share: u64) -> PathBuf {
@@ -164,15 +192,35 @@ impl Stage<'_> {
     }
 
     fn start_worker(&self, share: u64, dir: &Path) -> Result<Child, Failure> {
-        let program = std::env::current_exe().map_err(|error| Failure::error(format!("cannot find this program: {error}")))?;
+        let program = std::env::current_exe()
+            .map_err(|error| Failure::error(format!("cannot find this program: {error}")))?;
         let log = self.dir.join(format!("w{}.log", share + 1));
         let errors = fs::OpenOptions::new().append(true).create(true).open(&log);
         let errors = errors.map_err(|error| exit::cannot("open", &log, &error))?;
         let mut child = Command::new(&program)
-            .args(["demo-worker", "--endpoints", &self.endpoints.join(","), "--timeout", "60s"])
-            .args(["--worker", &format!("w{}", share + 1), "--share", &share.to_string(), "--of", &WORKERS.to_string()])
-            .args(["--checkpoint-lines", &self.demo.checkpoint_lines.to_string()])
-            .args(["--lines-per-second", &self.demo.lines_per_second.to_string()])
+            .args([
+                "demo-worker",
+                "--endpoints",
+                &self.endpoints.join(","),
+                "--timeout",
+                "60s",
+            ])
+            .args([
+                "--worker",
+                &format!("w{}", share + 1),
+                "--share",
+                &share.to_string(),
+                "--of",
+                &WORKERS.to_string(),
+            ])
+            .args([
+                "--checkpoint-lines",
+                &self.demo.checkpoint_lines.to_string(),
+            ])
+            .args([
+                "--lines-per-second",
+                &self.demo.lines_per_second.to_string(),
+            ])
             .arg("--dir")
             .arg(dir)
             .arg("--input")
@@ -209,10 +257,14 @@ impl Stage<'_> {
 
     /// The next thing that a worker says.
     async fn listen(&mut self, deadline: Instant) -> Result<(u64, Instant, Said), Failure> {
-        let heard = time::timeout_at(deadline, self.said.recv()).await.ok().flatten();
+        let heard = time::timeout_at(deadline, self.said.recv())
+            .await
+            .ok()
+            .flatten();
         let Some((share, at, said)) = heard else {
             let message = format!("the workers have not got on for {}", millis(STEP_WITHIN));
-            return Err(Failure::new(Exit::Timeout, message).try_next(format!("see {}/w*.log", self.dir.display())));
+            return Err(Failure::new(Exit::Timeout, message)
+                .try_next(format!("see {}/w*.log", self.dir.display())));
         };
         let index = usize::try_from(share).unwrap_or_default();
         match &said {
@@ -229,8 +281,15 @@ impl Stage<'_> {
     fn acknowledgements(&mut self, what: &str) -> Result<(), Failure> {
         let mut acks = std::mem::take(&mut self.acks_us);
         acks.sort_unstable();
-        let at = |part: usize| acks.get((acks.len().saturating_sub(1)) * part / 100).copied().unwrap_or_default();
-        let (middle, worst) = (Duration::from_micros(at(50)), Duration::from_micros(at(100)));
+        let at = |part: usize| {
+            acks.get((acks.len().saturating_sub(1)) * part / 100)
+                .copied()
+                .unwrap_or_default()
+        };
+        let (middle, worst) = (
+            Duration::from_micros(at(50)),
+            Duration::from_micros(at(100)),
+        );
         self.tell(&format!(
             "{what}: {} checkpoints acknowledged by a majority's disks, {} each (the slowest {})",
             acks.len(),
@@ -240,18 +299,29 @@ impl Stage<'_> {
     }
 
     /// Kills a worker and the leader at the same moment, and deletes the worker's directory.
-    async fn strike(&mut self, servers: &mut [DevNode], workers: &mut [Child]) -> Result<(usize, Instant), Failure> {
+    async fn strike(
+        &mut self,
+        servers: &mut [DevNode],
+        workers: &mut [Child],
+    ) -> Result<(usize, Instant), Failure> {
         let status = self.client.status().await?;
         let leader = usize::try_from(status.leader_id).unwrap_or_default();
         let victim = usize::try_from(VICTIM).unwrap_or_default();
         if self.done[victim] {
-            return Err(Failure::error("the input is too short: the worker was done before it could be killed")
-                .try_next("give a longer --input, or a lower --lines-per-second"));
+            return Err(Failure::error(
+                "the input is too short: the worker was done before it could be killed",
+            )
+            .try_next("give a longer --input, or a lower --lines-per-second"));
         }
-        let node = leader.checked_sub(1).and_then(|index| servers.get_mut(index));
-        let node = node.ok_or_else(|| Failure::new(Exit::Unhealthy, "the cluster has no leader"))?;
+        let node = leader
+            .checked_sub(1)
+            .and_then(|index| servers.get_mut(index));
+        let node =
+            node.ok_or_else(|| Failure::new(Exit::Unhealthy, "the cluster has no leader"))?;
         let blow = Instant::now();
-        workers[victim].start_kill().map_err(|error| Failure::error(format!("cannot kill the worker: {error}")))?;
+        workers[victim]
+            .start_kill()
+            .map_err(|error| Failure::error(format!("cannot kill the worker: {error}")))?;
         node.kill_9().await;
         workers[victim].wait().await.ok();
         let dir = self.worker_dir(VICTIM);
@@ -274,13 +344,20 @@ impl Stage<'_> {
     /// Restores the worker elsewhere, at the recovery line, from the survivors.
     async fn restore(&mut self) -> Result<RestoreReport, Failure> {
         let asked = Instant::now();
-        let mut options = RestoreOptions::new(Self::name(VICTIM)?, self.dir.join("w2-elsewhere"), "dos-cluster demo");
+        let mut options = RestoreOptions::new(
+            Self::name(VICTIM)?,
+            self.dir.join("w2-elsewhere"),
+            "dos-cluster demo",
+        );
         options.point = RestorePoint::Line;
         options.range_bytes = 256 << 10; // small enough that each survivor has a part in it
         let report = self.client.restore(options, &|_| {}).await?;
         let restored: u64 = report.journals.iter().map(|journal| journal.bytes).sum();
-        let mut members: Vec<&str> =
-            report.journals.iter().flat_map(|journal| journal.members.keys().map(String::as_str)).collect();
+        let mut members: Vec<&str> = report
+            .journals
+            .iter()
+            .flat_map(|journal| journal.members.keys().map(String::as_str))
+            .collect();
         members.sort_unstable();
         members.dedup();
         self.tell(&format!(
@@ -297,7 +374,12 @@ impl Stage<'_> {
     }
 
     /// Starts the restored worker, and waits until both workers are acknowledged again.
-    async fn resume(&mut self, workers: &mut [Child], restored: &RestoreReport, blow: Instant) -> Result<(), Failure> {
+    async fn resume(
+        &mut self,
+        workers: &mut [Child],
+        restored: &RestoreReport,
+        blow: Instant,
+    ) -> Result<(), Failure> {
         let victim = usize::try_from(VICTIM).unwrap_or_default();
         workers[victim] = self.start_worker(VICTIM, &restored.directory)?;
         let deadline = Instant::now() + STEP_WITHIN;
@@ -309,11 +391,15 @@ impl Stage<'_> {
                     self.tell(&format!("w2 starts where it was restored, as epoch {epoch}, and replays its input from line {line}"))?;
                 }
                 (true, Said::Acknowledged { .. }) => successor = successor.or(Some(at)),
-                (false, Said::Acknowledged { .. } | Said::Done { .. }) => survivor = survivor.or(Some(at)),
+                (false, Said::Acknowledged { .. } | Said::Done { .. }) => {
+                    survivor = survivor.or(Some(at))
+                }
                 _ => {}
             }
         }
-        let since = |at: Option<Instant>| at.map_or_else(String::new, |at| millis(at.saturating_duration_since(blow)));
+        let since = |at: Option<Instant>| {
+            at.map_or_else(String::new, |at| millis(at.saturating_duration_since(blow)))
+        };
         self.tell(&format!(
             "the surviving worker's next checkpoint was acknowledged {} after the blow, the restored one's {} after it",
             since(survivor),
@@ -322,16 +408,31 @@ impl Stage<'_> {
     }
 
     /// Starts the dead server again, and waits until it has caught up.
-    async fn bring_back(&mut self, layout: &Layout, servers: &mut [DevNode], number: usize) -> Result<(), Failure> {
+    async fn bring_back(
+        &mut self,
+        layout: &Layout,
+        servers: &mut [DevNode],
+        number: usize,
+    ) -> Result<(), Failure> {
         let asked = Instant::now();
         if let Some(server) = servers.get_mut(number.saturating_sub(1)) {
             *server = DevNode::start(layout, number)?;
         }
-        let address = self.endpoints.get(number.saturating_sub(1)).cloned().unwrap_or_default();
+        let address = self
+            .endpoints
+            .get(number.saturating_sub(1))
+            .cloned()
+            .unwrap_or_default();
         let deadline = Instant::now() + STEP_WITHIN;
         loop {
-            let target = self.client.status().await.map(|status| status.applied_index).unwrap_or(u64::MAX);
-            let caught_up = time::timeout(Duration::from_secs(5), self.client.status_of(&address)).await;
+            let target = self
+                .client
+                .status()
+                .await
+                .map(|status| status.applied_index)
+                .unwrap_or(u64::MAX);
+            let caught_up =
+                time::timeout(Duration::from_secs(5), self.client.status_of(&address)).await;
             if let Ok(Ok(status)) = caught_up
                 && status.leader_id != 0
                 && status.applied_index >= target
@@ -344,7 +445,10 @@ impl Stage<'_> {
                 return self.tell(&line);
             }
             if Instant::now() >= deadline {
-                return Err(Failure::new(Exit::Timeout, format!("{} has not caught up", NodeId(number as u64))));
+                return Err(Failure::new(
+                    Exit::Timeout,
+                    format!("{} has not caught up", NodeId(number as u64)),
+                ));
             }
             time::sleep(Duration::from_millis(50)).await;
         }
@@ -352,11 +456,13 @@ impl Stage<'_> {
 
     /// Compares the counts in the workers' files with a count made without the cluster.
     fn compare(&self, restored: &RestoreReport) -> Result<(), Failure> {
-        let text = fs::read(&self.input.path).map_err(|error| exit::cannot("read", &self.input.path, &error))?;
+        let text = fs::read(&self.input.path)
+            .map_err(|error| exit::cannot("read", &self.input.path, &error))?;
         let expected = wordcount::count(&text);
         let mut found = wordcount::Counts::new();
         for dir in [self.worker_dir(0), restored.directory.clone()] {
-            let state = WordCount::load(&dir).map_err(|error| exit::cannot("read", &dir, &error))?;
+            let state =
+                WordCount::load(&dir).map_err(|error| exit::cannot("read", &dir, &error))?;
             for (word, count) in state.counts() {
                 *found.entry(word).or_default() += count;
             }
@@ -370,8 +476,16 @@ impl Stage<'_> {
             ));
         }
         let differs = |word: &&Vec<u8>| expected.get(*word) != found.get(*word);
-        let words: Vec<_> = expected.keys().chain(found.keys()).filter(differs).take(5).collect();
-        let shown: Vec<_> = words.iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect();
+        let words: Vec<_> = expected
+            .keys()
+            .chain(found.keys())
+            .filter(differs)
+            .take(5)
+            .collect();
+        let shown: Vec<_> = words
+            .iter()
+            .map(|word| String::from_utf8_lossy(word).into_owned())
+            .collect();
         let message = format!(
             "the counts differ: {} words counted, {} expected; for example: {}",
             total(&found),

@@ -16,7 +16,9 @@ use crate::env::fs;
 
 /// Words in lower case, as far as they are letters and digits.
 pub(super) fn words(line: &[u8]) -> impl Iterator<Item = Vec<u8>> + '_ {
-    line.split(|byte| !byte.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).map(<[u8]>::to_ascii_lowercase)
+    line.split(|byte| !byte.is_ascii_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .map(<[u8]>::to_ascii_lowercase)
 }
 
 /// Every word of a text with its count.
@@ -55,13 +57,22 @@ pub(super) struct WordCount {
 impl WordCount {
     /// What the files in a directory hold; nothing when there are none.
     pub(super) fn load(dir: &Path) -> io::Result<Self> {
-        let read = |name: &str| match fs::read(&dir.join(name)) {
+        let read = |name: &str| match fs::read(dir.join(name)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             other => other,
         };
         let (words, counts, position) = (read("words")?, read("counts")?, read("position")?);
-        let numbers = |raw: &[u8]| raw.as_chunks::<8>().0.iter().map(|raw| u64::from_le_bytes(*raw)).collect::<Vec<_>>();
-        let names = words.split(|byte| *byte == b'\n').filter(|word| !word.is_empty()).map(<[u8]>::to_vec);
+        let numbers = |raw: &[u8]| {
+            raw.as_chunks::<8>()
+                .0
+                .iter()
+                .map(|raw| u64::from_le_bytes(*raw))
+                .collect::<Vec<_>>()
+        };
+        let names = words
+            .split(|byte| *byte == b'\n')
+            .filter(|word| !word.is_empty())
+            .map(<[u8]>::to_vec);
         Ok(Self {
             slots: names.zip(0..).collect(),
             counts: numbers(&counts),
@@ -78,8 +89,16 @@ impl WordCount {
 
     /// The counts by word.
     pub(super) fn counts(&self) -> Counts {
-        let count = |slot: u64| usize::try_from(slot).ok().and_then(|slot| self.counts.get(slot)).copied();
-        self.slots.iter().map(|(word, slot)| (word.clone(), count(*slot).unwrap_or_default())).collect()
+        let count = |slot: u64| {
+            usize::try_from(slot)
+                .ok()
+                .and_then(|slot| self.counts.get(slot))
+                .copied()
+        };
+        self.slots
+            .iter()
+            .map(|(word, slot)| (word.clone(), count(*slot).unwrap_or_default()))
+            .collect()
     }
 
     /// Counts the next line.
@@ -95,7 +114,10 @@ impl WordCount {
                 self.counts.push(0);
                 slot
             };
-            if let Some(count) = usize::try_from(slot).ok().and_then(|slot| self.counts.get_mut(slot)) {
+            if let Some(count) = usize::try_from(slot)
+                .ok()
+                .and_then(|slot| self.counts.get_mut(slot))
+            {
                 *count += 1;
             }
             self.dirty.insert(slot);
@@ -110,14 +132,30 @@ impl WordCount {
             let data = std::mem::take(&mut self.fresh_words);
             let offset = self.words_bytes;
             self.words_bytes += data.len() as u64;
-            changes.push(FileChange { file: "words", offset, data });
+            changes.push(FileChange {
+                file: "words",
+                offset,
+                data,
+            });
         }
         for slot in std::mem::take(&mut self.dirty) {
-            let count = usize::try_from(slot).ok().and_then(|slot| self.counts.get(slot)).copied().unwrap_or_default();
-            changes.push(FileChange { file: "counts", offset: slot * 8, data: count.to_le_bytes().to_vec() });
+            let count = usize::try_from(slot)
+                .ok()
+                .and_then(|slot| self.counts.get(slot))
+                .copied()
+                .unwrap_or_default();
+            changes.push(FileChange {
+                file: "counts",
+                offset: slot * 8,
+                data: count.to_le_bytes().to_vec(),
+            });
         }
         let position = self.position.to_le_bytes().to_vec();
-        changes.push(FileChange { file: "position", offset: 0, data: position });
+        changes.push(FileChange {
+            file: "position",
+            offset: 0,
+            data: position,
+        });
         changes
     }
 }

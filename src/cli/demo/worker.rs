@@ -64,18 +64,30 @@ pub(super) enum Said {
 /// Counts to the end.
 pub(super) async fn run(task: Task, context: &Context) -> Result<Exit, Failure> {
     let client = context.client()?;
-    let worker = WorkerRef { job: JOB.parse().map_err(|e| Failure::error(format!("{e}")))?, worker: task.worker.clone() };
-    let dir = JournaledDir::open(&client, &worker, &task.dir, JournaledDirOptions::default()).await?;
+    let worker = WorkerRef {
+        job: JOB.parse().map_err(|e| Failure::error(format!("{e}")))?,
+        worker: task.worker.clone(),
+    };
+    let dir =
+        JournaledDir::open(&client, &worker, &task.dir, JournaledDirOptions::default()).await?;
     let text = fs::read(&task.input).map_err(|error| exit::cannot("read", &task.input, &error))?;
-    let mut state = WordCount::load(&task.dir).map_err(|error| exit::cannot("read", &task.dir, &error))?;
+    let mut state =
+        WordCount::load(&task.dir).map_err(|error| exit::cannot("read", &task.dir, &error))?;
     let say = |said: Said| {
-        let mut line = serde_json::to_vec(&said).map_err(|error| Failure::error(error.to_string()))?;
+        let mut line =
+            serde_json::to_vec(&said).map_err(|error| Failure::error(error.to_string()))?;
         line.push(b'\n');
         context.output.raw(&line)
     };
-    say(Said::Started { epoch: dir.epoch().0, line: state.position() })?;
+    say(Said::Started {
+        epoch: dir.epoch().0,
+        line: state.position(),
+    })?;
 
-    let own = text.split(|byte| *byte == b'\n').zip(0_u64..).filter(|(_, number)| number % task.of == task.share);
+    let own = text
+        .split(|byte| *byte == b'\n')
+        .zip(0_u64..)
+        .filter(|(_, number)| number % task.of == task.share);
     let lines: Vec<&[u8]> = own.map(|(line, _)| line).collect();
     let total = lines.len() as u64;
     let began = (Instant::now(), state.position());
@@ -93,20 +105,33 @@ pub(super) async fn run(task: Task, context: &Context) -> Result<Exit, Failure> 
         if checkpoint {
             let number = at.div_ceil(task.checkpoint_lines);
             let asked = Instant::now();
-            dir.checkpoint(CheckpointId { rollback_epoch: 0, number }).await?;
+            dir.checkpoint(CheckpointId {
+                rollback_epoch: 0,
+                number,
+            })
+            .await?;
             let ack_us = u64::try_from(asked.elapsed().as_micros()).unwrap_or(u64::MAX);
-            say(Said::Acknowledged { number, line: at, ack_us })?;
+            say(Said::Acknowledged {
+                number,
+                line: at,
+                ack_us,
+            })?;
         }
     }
-    say(Said::Done { line: state.position(), bytes: dir.durable().0 })?;
+    say(Said::Done {
+        line: state.position(),
+        bytes: dir.durable().0,
+    })?;
     dir.close().await?;
     Ok(Exit::Done)
 }
 
 /// Waits until `at` lines may be counted.
 async fn pace((began, from): (Instant, u64), at: u64, lines_per_second: u64) {
-    if lines_per_second > 0 {
-        let due = Duration::from_micros((at - from).saturating_mul(1_000_000) / lines_per_second);
-        time::sleep_until(began + due).await;
+    if let Some(micros) = (at - from)
+        .saturating_mul(1_000_000)
+        .checked_div(lines_per_second)
+    {
+        time::sleep_until(began + Duration::from_micros(micros)).await;
     }
 }

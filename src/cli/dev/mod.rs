@@ -33,7 +33,6 @@ mod ports;
 pub(super) use node::{DevNode, stop_all};
 pub(super) use ports::Layout;
 
-
 /// How often the nodes are asked whether they are there.
 const ASK_EVERY: Duration = Duration::from_millis(100);
 /// How long the nodes are given to start and to elect, beyond `--timeout` or not.

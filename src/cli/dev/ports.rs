@@ -124,7 +124,7 @@ impl Layout {
                     "cannot start node n{number}: port {port} of {HOST} is taken ({error})"
                 );
                 let failure = Failure::error(message);
-                let pid = fs::read(&self.path(number, ".pid")).ok();
+                let pid = fs::read(self.path(number, ".pid")).ok();
                 let pid = pid.and_then(|bytes| String::from_utf8(bytes).ok());
                 return Err(match pid {
                     Some(pid) => failure.try_next(format!(

@@ -148,7 +148,7 @@ fn open(file: &Path) -> Result<(Input, Option<u64>), Failure> {
             file.display()
         )));
     }
-    let bytes = metadata.is_file().then(|| metadata.len());
+    let bytes = metadata.is_file().then_some(metadata.len());
     Ok((Box::new(tokio::fs::File::from_std(opened)), bytes))
 }
 

@@ -31,14 +31,19 @@ pub(super) struct Permit {
 
 impl Default for Admission {
     fn default() -> Self {
-        Self { node: Arc::new(Semaphore::new(NODE_BYTES_MAX as usize)) }
+        Self {
+            node: Arc::new(Semaphore::new(NODE_BYTES_MAX as usize)),
+        }
     }
 }
 
 impl Admission {
     /// A budget for a new stream.
     pub(super) fn stream(&self) -> StreamAdmission {
-        StreamAdmission { stream: Arc::new(Semaphore::new(STREAM_BYTES_MAX as usize)), node: self.node.clone() }
+        StreamAdmission {
+            stream: Arc::new(Semaphore::new(STREAM_BYTES_MAX as usize)),
+            node: self.node.clone(),
+        }
     }
 }
 
@@ -46,10 +51,16 @@ impl StreamAdmission {
     /// Waits until `bytes`, at most one append, fit into both budgets.
     pub(super) async fn admit(self, bytes: usize) -> Permit {
         // Small appends cost memory beside their payload.
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).saturating_add(128).min(STREAM_BYTES_MAX);
+        let bytes = u32::try_from(bytes)
+            .unwrap_or(u32::MAX)
+            .saturating_add(128)
+            .min(STREAM_BYTES_MAX);
         let closed = "the budget is never closed";
         let stream = self.stream.acquire_many_owned(bytes).await.expect(closed);
         let node = self.node.acquire_many_owned(bytes).await.expect(closed);
-        Permit { _stream: stream, _node: node }
+        Permit {
+            _stream: stream,
+            _node: node,
+        }
     }
 }

@@ -50,7 +50,10 @@ pub(super) struct Batch {
 impl Batch {
     /// The appends, as one command. Payloads are shared, not copied.
     pub(super) fn appends(&self) -> Vec<Append> {
-        self.waiting.iter().map(|pending| pending.append.clone()).collect()
+        self.waiting
+            .iter()
+            .map(|pending| pending.append.clone())
+            .collect()
     }
 
     /// The leader has all of it.
@@ -111,7 +114,9 @@ async fn run(mut queue: mpsc::Receiver<Pending>, router: Router, metrics: Metric
             },
         };
         // The permit comes before the gathering: while none is free, the queue fills and the batch grows.
-        let Ok(permit) = in_flight.clone().acquire_owned().await else { return };
+        let Ok(permit) = in_flight.clone().acquire_owned().await else {
+            return;
+        };
         let batch = gather(first, &mut queue, &mut left_over);
         metrics.batch(batch.waiting.len());
         match router.leader() {
@@ -122,7 +127,11 @@ async fn run(mut queue: mpsc::Receiver<Pending>, router: Router, metrics: Metric
     }
 }
 
-fn gather(first: Pending, queue: &mut mpsc::Receiver<Pending>, left_over: &mut Option<Pending>) -> Batch {
+fn gather(
+    first: Pending,
+    queue: &mut mpsc::Receiver<Pending>,
+    left_over: &mut Option<Pending>,
+) -> Batch {
     let mut bytes = first.append.data.len();
     let mut waiting = vec![first];
     while waiting.len() < BATCH_APPENDS_MAX {
@@ -138,7 +147,11 @@ fn gather(first: Pending, queue: &mut mpsc::Receiver<Pending>, left_over: &mut O
 }
 
 async fn propose(router: &Router, batch: Batch, permit: OwnedSemaphorePermit) {
-    match router.group().submit(Command::Append(batch.appends())).await {
+    match router
+        .group()
+        .submit(Command::Append(batch.appends()))
+        .await
+    {
         Err(error) => batch.failed(&error.to_string()),
         Ok(decision) => {
             batch.written();
@@ -152,7 +165,10 @@ async fn propose(router: &Router, batch: Batch, permit: OwnedSemaphorePermit) {
 
 fn settle(batch: Batch, decision: Result<Proposed, ProposeError>) {
     match decision {
-        Ok(Proposed { answer: Ok(Outcome::Appended(answers)), log_index }) => batch.decided(answers, log_index),
+        Ok(Proposed {
+            answer: Ok(Outcome::Appended(answers)),
+            log_index,
+        }) => batch.decided(answers, log_index),
         Ok(_) => batch.failed("the batch got another command's answer"),
         Err(error) => batch.failed(&error.to_string()),
     }

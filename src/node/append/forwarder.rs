@@ -37,12 +37,24 @@ struct Open {
 
 impl Forwarder {
     /// Sends a batch to `leader`, behind those sent before. It is settled when the leader answers or the stream breaks.
-    pub(super) async fn send(&mut self, router: &Router, leader: NodeId, batch: Batch, permit: OwnedSemaphorePermit) {
-        if self.open.as_ref().is_none_or(|open| open.leader != leader || lock(&open.waiting).is_none()) {
+    pub(super) async fn send(
+        &mut self,
+        router: &Router,
+        leader: NodeId,
+        batch: Batch,
+        permit: OwnedSemaphorePermit,
+    ) {
+        if self
+            .open
+            .as_ref()
+            .is_none_or(|open| open.leader != leader || lock(&open.waiting).is_none())
+        {
             self.open = open(router, leader);
         }
         let Some(open) = &mut self.open else {
-            batch.failed(&format!("the address of the leader, {leader}, is not known"));
+            batch.failed(&format!(
+                "the address of the leader, {leader}, is not known"
+            ));
             return;
         };
         open.sequence += 1;
@@ -53,7 +65,11 @@ impl Forwarder {
             batch: Some(pb::AppendBatch { appends }),
         };
         match lock(&open.waiting).as_mut() {
-            Some(waiting) => waiting.push_back(Sent { sequence: open.sequence, batch, _permit: permit }),
+            Some(waiting) => waiting.push_back(Sent {
+                sequence: open.sequence,
+                batch,
+                _permit: permit,
+            }),
             None => return batch.failed("the stream to the leader broke"),
         }
         // A send that fails means that the stream has ended: its task fails what waits.
@@ -77,13 +93,22 @@ fn open(router: &Router, leader: NodeId) -> Option<Open> {
         };
         let unanswered = lock(&answered).take();
         for sent in unanswered.into_iter().flatten() {
-            sent.batch.failed(&format!("the stream to the leader broke: {why}"));
+            sent.batch
+                .failed(&format!("the stream to the leader broke: {why}"));
         }
     });
-    Some(Open { leader, requests, waiting, sequence: 0 })
+    Some(Open {
+        leader,
+        requests,
+        waiting,
+        sequence: 0,
+    })
 }
 
-async fn read_answers(mut answers: tonic::Streaming<pb::ForwardAppendResponse>, waiting: &Waiting) -> String {
+async fn read_answers(
+    mut answers: tonic::Streaming<pb::ForwardAppendResponse>,
+    waiting: &Waiting,
+) -> String {
     loop {
         let answer = match answers.message().await {
             Ok(Some(answer)) => answer,
@@ -91,13 +116,24 @@ async fn read_answers(mut answers: tonic::Streaming<pb::ForwardAppendResponse>, 
             Err(status) => return status.message().to_owned(),
         };
         if answer.received > 0 {
-            for sent in lock(waiting).iter().flatten().filter(|sent| sent.sequence == answer.received) {
+            for sent in lock(waiting)
+                .iter()
+                .flatten()
+                .filter(|sent| sent.sequence == answer.received)
+            {
                 sent.batch.written();
             }
             continue;
         }
         let first = lock(waiting).as_mut().and_then(VecDeque::pop_front);
-        let Some(Sent { sequence, batch, _permit }) = first else { return "an answer to nothing".to_owned() };
+        let Some(Sent {
+            sequence,
+            batch,
+            _permit,
+        }) = first
+        else {
+            return "an answer to nothing".to_owned();
+        };
         match answers_from_pb(answer.answers.unwrap_or_default()) {
             Ok(decided) if sequence == answer.sequence && decided.len() == batch.waiting.len() => {
                 batch.decided(decided, answer.log_index);

@@ -1,11 +1,7 @@
 //! One append stream of one client: bytes in, `written` and `durable` out, coalesced.
 
 use bytes::Bytes;
-use futures::{
-    FutureExt, StreamExt,
-    future::BoxFuture,
-    stream::FuturesOrdered,
-};
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesOrdered};
 use tokio::sync::{mpsc, watch};
 use tonic::{Status, Streaming};
 
@@ -86,7 +82,11 @@ pub(in crate::node) async fn serve(
 }
 
 impl AppendStream {
-    fn new(opened: OpenedJournal, admission: StreamAdmission, settled: mpsc::UnboundedSender<Settled>) -> Self {
+    fn new(
+        opened: OpenedJournal,
+        admission: StreamAdmission,
+        settled: mpsc::UnboundedSender<Settled>,
+    ) -> Self {
         let tail = opened.tail;
         Self {
             opened,
@@ -102,9 +102,14 @@ impl AppendStream {
     }
 
     /// Checks an append and waits for its admission.
-    fn take(&mut self, request: pb::AppendRequest) -> Result<BoxFuture<'static, (Append, Permit)>, NodeError> {
+    fn take(
+        &mut self,
+        request: pb::AppendRequest,
+    ) -> Result<BoxFuture<'static, (Append, Permit)>, NodeError> {
         let Some(Wire::Data(pb::AppendData { at, data, crc32c })) = request.request else {
-            return Err(CodecError::field("request", "a stream is opened once, then carries data").into());
+            return Err(
+                CodecError::field("request", "a stream is opened once, then carries data").into(),
+            );
         };
         let journal = self.opened.journal;
         if data.is_empty() {
@@ -112,18 +117,36 @@ impl AppendStream {
         }
         if data.len() > APPEND_BYTES_MAX {
             let (bytes, bytes_max) = (data.len() as u64, APPEND_BYTES_MAX as u64);
-            return Err(Rejected::TooLarge { what: "append", bytes, bytes_max }.into());
+            return Err(Rejected::TooLarge {
+                what: "append",
+                bytes,
+                bytes_max,
+            }
+            .into());
         }
         if crc32c::crc32c(&data) != crc32c {
-            return Err(CodecError::field("data", "it does not match its checksum: it was damaged on the way").into());
+            return Err(CodecError::field(
+                "data",
+                "it does not match its checksum: it was damaged on the way",
+            )
+            .into());
         }
         let at = Offset(at);
-        let wrong = Rejected::WrongOffset { journal, at, tail: self.next };
+        let wrong = Rejected::WrongOffset {
+            journal,
+            at,
+            tail: self.next,
+        };
         if at != self.next {
             return Err(wrong.into());
         }
         self.next = at.advance(data.len()).ok_or(wrong)?;
-        let append = Append { journal, token: self.opened.token, at, data: own(data) };
+        let append = Append {
+            journal,
+            token: self.opened.token,
+            at,
+            data: own(data),
+        };
         let admission = self.admission.clone();
         Ok(async move {
             let permit = admission.admit(append.data.len()).await;
@@ -165,7 +188,9 @@ impl AppendStream {
             durable: self.durable.0,
             log_index: self.log_index,
         };
-        pb::AppendResponse { response: Some(Response::Progress(progress)) }
+        pb::AppendResponse {
+            response: Some(Response::Progress(progress)),
+        }
     }
 }
 
@@ -176,5 +201,9 @@ async fn stops(stopping: &mut watch::Receiver<bool>) {
 
 /// A small append is copied out of the receive buffer, which it would keep alive whole.
 fn own(data: Bytes) -> Bytes {
-    if data.len() < 1024 { Bytes::copy_from_slice(&data) } else { data }
+    if data.len() < 1024 {
+        Bytes::copy_from_slice(&data)
+    } else {
+        data
+    }
 }

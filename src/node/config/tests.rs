@@ -113,12 +113,12 @@ fn a_value_that_a_later_source_replaces_must_be_right_all_the_same() {
 
 #[test]
 fn an_election_timeout_below_two_heartbeats_is_refused_and_says_who_set_what() {
-    let found = faults([flags(&[("election_timeout", "300ms")])]);
+    let found = faults([flags(&[("election_timeout", "250ms")])]);
     assert_eq!(
         found,
         [
-            "election_timeout = \"300ms\" (flag --election-timeout): it is less than twice the heartbeat, \
-          which is 200ms; allowed: at least twice the heartbeat and at most 60s, such as 1s"
+            "election_timeout = \"250ms\" (flag --election-timeout): it is less than twice the heartbeat, \
+          which is 150ms; allowed: at least twice the heartbeat and at most 60s, such as 1s"
         ]
     );
     let found = faults([variables(&[("DOS_CLUSTER_HEARTBEAT", "2s")])]);

@@ -50,7 +50,7 @@ pub(super) fn show_bytes(bytes: u64) -> String {
     let exact = UNITS[..4]
         .iter()
         .rev()
-        .find(|(_, unit)| bytes >= *unit && bytes % unit == 0);
+        .find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit));
     match exact {
         Some((name, unit)) => format!("{}{name}", bytes / unit),
         None => format!("{bytes}"),

@@ -1,9 +1,6 @@
 //! What must hold for a node to be ready, one by one.
 
-use crate::{
-    node::shared::Shared,
-    raft::Role,
-};
+use crate::{node::shared::Shared, raft::Role};
 
 /// Older than this, a leader's majority counts as lost.
 const QUORUM_MS: u64 = 5_000;
@@ -22,7 +19,10 @@ fn check(name: &'static str, problem: Option<String>) -> Check {
 
 /// Runs them all.
 pub(super) fn run(shared: &Shared) -> Vec<Check> {
-    let mut checks = vec![check("storage takes writes", shared.gate.check().err().map(|error| error.to_string()))];
+    let mut checks = vec![check(
+        "storage takes writes",
+        shared.gate.check().err().map(|error| error.to_string()),
+    )];
     let running = match shared.running() {
         Ok(running) => running,
         Err(error) => {
@@ -33,7 +33,10 @@ pub(super) fn run(shared: &Shared) -> Vec<Check> {
     checks.push(check("member of a cluster", None));
     let status = running.router.group().status();
     checks.push(check("Raft runs", status.failed.clone()));
-    let leader = status.leader.is_none().then(|| "no leader is known: is a majority of the members up?".to_owned());
+    let leader = status
+        .leader
+        .is_none()
+        .then(|| "no leader is known: is a majority of the members up?".to_owned());
     checks.push(check("a leader is known", leader));
     if status.role == Role::Leader {
         let age = status.quorum_acknowledged_ms;
@@ -54,6 +57,10 @@ pub(super) fn text(checks: &[Check]) -> String {
         }
     }
     let all = checks.iter().all(|check| check.problem.is_none());
-    text.push_str(if all { "readyz check passed\n" } else { "readyz check failed\n" });
+    text.push_str(if all {
+        "readyz check passed\n"
+    } else {
+        "readyz check failed\n"
+    });
     text
 }

@@ -13,22 +13,29 @@ use axum::{
     routing::get,
 };
 
-use super::{
-    metrics::Observed,
-    shared::Shared,
-};
+use super::{metrics::Observed, shared::Shared};
 use crate::{env::net::TcpListener, raft::Role};
 
 /// Serves until `stopped` resolves.
-pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, stopped: impl Future<Output = ()> + Send + 'static) {
+pub(super) async fn serve(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    stopped: impl Future<Output = ()> + Send + 'static,
+) {
     let routes = Router::new()
         .route("/livez", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .route("/version", get(async || concat!(env!("CARGO_PKG_VERSION"), "\n")))
+        .route(
+            "/version",
+            get(async || concat!(env!("CARGO_PKG_VERSION"), "\n")),
+        )
         .route("/", get(page))
         .with_state(shared);
-    if let Err(error) = axum::serve(listener, routes).with_graceful_shutdown(stopped).await {
+    if let Err(error) = axum::serve(listener, routes)
+        .with_graceful_shutdown(stopped)
+        .await
+    {
         tracing::error!(%error, "the HTTP port stopped answering");
     }
 }
@@ -37,14 +44,29 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, stopped: i
 async fn ready(State(shared): State<Arc<Shared>>, RawQuery(query): RawQuery) -> impl IntoResponse {
     let checks = checks::run(&shared);
     let all = checks.iter().all(|check| check.problem.is_none());
-    let code = if all { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let verbose = query.is_some_and(|query| query.split('&').any(|part| part.split('=').next() == Some("verbose")));
-    let text = if verbose || !all { checks::text(&checks) } else { "ok\n".to_owned() };
+    let code = if all {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    let verbose = query.is_some_and(|query| {
+        query
+            .split('&')
+            .any(|part| part.split('=').next() == Some("verbose"))
+    });
+    let text = if verbose || !all {
+        checks::text(&checks)
+    } else {
+        "ok\n".to_owned()
+    };
     (code, text)
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
-    let mut observed = Observed { write_gate_closed: shared.gate.check().is_err(), ..Observed::default() };
+    let mut observed = Observed {
+        write_gate_closed: shared.gate.check().is_err(),
+        ..Observed::default()
+    };
     if let Ok(running) = shared.running() {
         let group = running.router.group();
         let status = group.status();
@@ -62,7 +84,10 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
         };
     }
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], shared.metrics.text(observed))
+    (
+        [(header::CONTENT_TYPE, kind)],
+        shared.metrics.text(observed),
+    )
 }
 
 async fn page(State(shared): State<Arc<Shared>>) -> impl IntoResponse {

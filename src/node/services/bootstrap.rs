@@ -26,7 +26,10 @@ impl Bootstrap {
 
 #[tonic::async_trait]
 impl pb::bootstrap_server::Bootstrap for Bootstrap {
-    async fn probe(&self, _request: Request<pb::ProbeRequest>) -> Result<Response<pb::ProbeResponse>, Status> {
+    async fn probe(
+        &self,
+        _request: Request<pb::ProbeRequest>,
+    ) -> Result<Response<pb::ProbeResponse>, Status> {
         let identity = self.shared.identity();
         let cluster = identity.map(|identity| identity.cluster.0.to_be_bytes().to_vec());
         Ok(Response::new(pb::ProbeResponse {
@@ -37,7 +40,10 @@ impl pb::bootstrap_server::Bootstrap for Bootstrap {
         }))
     }
 
-    async fn adopt(&self, request: Request<pb::AdoptRequest>) -> Result<Response<pb::AdoptResponse>, Status> {
+    async fn adopt(
+        &self,
+        request: Request<pb::AdoptRequest>,
+    ) -> Result<Response<pb::AdoptResponse>, Status> {
         let request = request.into_inner();
         let cluster: [u8; 16] = request.cluster_id[..]
             .try_into()
@@ -49,8 +55,13 @@ impl pb::bootstrap_server::Bootstrap for Bootstrap {
         // Goes on when the caller is gone: half an adoption helps nobody.
         let shared = self.shared.clone();
         let cluster = ClusterId(u128::from_be_bytes(cluster));
-        let adopted = task::spawn(async move { shared.adopt(cluster, NodeId(request.node_id)).await });
-        let member = adopted.await.map_err(|e| Status::internal(e.to_string()))??;
-        Ok(Response::new(pb::AdoptResponse { member: Some((&member).into()) }))
+        let adopted =
+            task::spawn(async move { shared.adopt(cluster, NodeId(request.node_id)).await });
+        let member = adopted
+            .await
+            .map_err(|e| Status::internal(e.to_string()))??;
+        Ok(Response::new(pb::AdoptResponse {
+            member: Some((&member).into()),
+        }))
     }
 }

@@ -33,14 +33,23 @@ impl Checkpoints {
 
 #[tonic::async_trait]
 impl pb::checkpoints_server::Checkpoints for Checkpoints {
-    async fn commit(&self, request: Request<pb::CommitCheckpoint>) -> Result<Response<pb::CheckpointCommitted>, Status> {
+    async fn commit(
+        &self,
+        request: Request<pb::CommitCheckpoint>,
+    ) -> Result<Response<pb::CheckpointCommitted>, Status> {
         let until = deadline(request.metadata(), self.shared.config.request_timeout);
-        let mut commit: CommitCheckpoint = request.into_inner().try_into().map_err(NodeError::from)?;
+        let mut commit: CommitCheckpoint =
+            request.into_inner().try_into().map_err(NodeError::from)?;
         commit.at_unix_ms = time::unix_millis();
         let running = self.shared.running()?;
-        let proposed = running.router.propose(Command::CommitCheckpoint(commit), until).await?;
+        let proposed = running
+            .router
+            .propose(Command::CommitCheckpoint(commit), until)
+            .await?;
         match proposed.answer.map_err(NodeError::from)? {
-            Outcome::CheckpointCommitted { log_index } => Ok(Response::new(pb::CheckpointCommitted { log_index })),
+            Outcome::CheckpointCommitted { log_index } => {
+                Ok(Response::new(pb::CheckpointCommitted { log_index }))
+            }
             other => Err(super::workers::unexpected(&other)),
         }
     }
@@ -57,15 +66,29 @@ impl pb::checkpoints_server::Checkpoints for Checkpoints {
         let state = running.router.group().view().read();
         let workers = state.job(&job).map_err(NodeError::from)?;
         let asked = |name: &str| request.worker.is_empty() || request.worker == name;
-        let workers = workers.into_iter().filter(|worker| asked(worker.name.worker.as_str()));
+        let workers = workers
+            .into_iter()
+            .filter(|worker| asked(worker.name.worker.as_str()));
         let checkpoints = workers
-            .flat_map(|worker| worker.checkpoints.values().map(|checkpoint| checkpoint_stat(&state, worker, checkpoint)))
+            .flat_map(|worker| {
+                worker
+                    .checkpoints
+                    .values()
+                    .map(|checkpoint| checkpoint_stat(&state, worker, checkpoint))
+            })
             .collect();
         let (applied_index, stale) = (served.applied_index, served.stale);
-        Ok(Response::new(pb::ListCheckpointsResponse { checkpoints, applied_index, stale }))
+        Ok(Response::new(pb::ListCheckpointsResponse {
+            checkpoints,
+            applied_index,
+            stale,
+        }))
     }
 
-    async fn line(&self, request: Request<pb::LineRequest>) -> Result<Response<pb::LineResponse>, Status> {
+    async fn line(
+        &self,
+        request: Request<pb::LineRequest>,
+    ) -> Result<Response<pb::LineResponse>, Status> {
         let until = deadline(request.metadata(), self.shared.config.request_timeout);
         let request = request.into_inner();
         let job = job_from_pb(&request.job).map_err(NodeError::from)?;
@@ -74,17 +97,24 @@ impl pb::checkpoints_server::Checkpoints for Checkpoints {
         let state = running.router.group().view().read();
         let workers = state.job(&job).map_err(NodeError::from)?;
         Ok(Response::new(pb::LineResponse {
-            line: state.line(&job).ok().map(|line| checkpoint_id_to_pb(line.id)),
+            line: state
+                .line(&job)
+                .ok()
+                .map(|line| checkpoint_id_to_pb(line.id)),
             workers: workers.into_iter().map(worker_checkpoint).collect(),
             applied_index: served.applied_index,
             stale: served.stale,
         }))
     }
 
-    async fn await_line(&self, request: Request<pb::AwaitLineRequest>) -> Result<Response<pb::AwaitLineResponse>, Status> {
+    async fn await_line(
+        &self,
+        request: Request<pb::AwaitLineRequest>,
+    ) -> Result<Response<pb::AwaitLineResponse>, Status> {
         let until = deadline(request.metadata(), AWAIT_MAX);
         let request = request.into_inner();
-        let until = until.min(Instant::now() + Duration::from_millis(request.timeout_ms).min(AWAIT_MAX));
+        let until =
+            until.min(Instant::now() + Duration::from_millis(request.timeout_ms).min(AWAIT_MAX));
         let job = job_from_pb(&request.job).map_err(NodeError::from)?;
         let id = checkpoint_id_from_pb(request.id).map_err(NodeError::from)?;
         let running = self.shared.running()?;
@@ -100,18 +130,30 @@ impl pb::checkpoints_server::Checkpoints for Checkpoints {
                 let state = view.read();
                 let workers = state.job(&job).map_err(NodeError::from)?;
                 let late = late_for(workers.iter().copied(), id).late;
-                let is_late = |worker: &&crate::domain::Worker| late.iter().any(|(name, _)| *name == worker.name.worker);
-                workers.into_iter().filter(is_late).map(worker_checkpoint).collect::<Vec<_>>()
+                let is_late = |worker: &&crate::domain::Worker| {
+                    late.iter().any(|(name, _)| *name == worker.name.worker)
+                };
+                workers
+                    .into_iter()
+                    .filter(is_late)
+                    .map(worker_checkpoint)
+                    .collect::<Vec<_>>()
             };
             if held.is_empty() {
-                return Ok(Response::new(pb::AwaitLineResponse { reached: true, late: held }));
+                return Ok(Response::new(pb::AwaitLineResponse {
+                    reached: true,
+                    late: held,
+                }));
             }
             let moved = tokio::select! {
                 moved = time::timeout_at(until, applied.changed()) => matches!(moved, Ok(Ok(()))),
                 _ = stopping.wait_for(|stopping| *stopping) => return Err(NodeError::Stopping.into()),
             };
             if !moved {
-                return Ok(Response::new(pb::AwaitLineResponse { reached: false, late: held }));
+                return Ok(Response::new(pb::AwaitLineResponse {
+                    reached: false,
+                    late: held,
+                }));
             }
         }
     }

@@ -43,7 +43,9 @@ pub(super) fn health(
     let shared = Arc::downgrade(shared);
     task::spawn(async move {
         while let Some(shared) = shared.upgrade() {
-            let ready = shared.running().is_ok_and(|running| running.router.leader().is_some());
+            let ready = shared
+                .running()
+                .is_ok_and(|running| running.router.leader().is_some());
             drop(shared);
             let status = if ready {
                 tonic_health::ServingStatus::Serving
@@ -72,8 +74,10 @@ fn describe(running: &Running, response: &mut pb::StatusResponse) {
     .into();
     response.term = status.term;
     response.leader_id = status.leader.map_or(0, |leader| leader.0);
-    response.leader_address =
-        status.leader.and_then(|leader| group.peers().client_address(leader)).unwrap_or_default();
+    response.leader_address = status
+        .leader
+        .and_then(|leader| group.peers().client_address(leader))
+        .unwrap_or_default();
     response.last_log_index = status.last_log_index;
     response.snapshot_index = status.snapshot_index;
     response.purged_index = status.purged_index;
@@ -89,8 +93,16 @@ fn describe(running: &Running, response: &mut pb::StatusResponse) {
 }
 
 impl Cluster {
-    async fn change(&self, change: Change, until: Instant) -> Result<pb::ChangeMembersResponse, NodeError> {
-        self.shared.running()?.router.change_members(change, until).await
+    async fn change(
+        &self,
+        change: Change,
+        until: Instant,
+    ) -> Result<pb::ChangeMembersResponse, NodeError> {
+        self.shared
+            .running()?
+            .router
+            .change_members(change, until)
+            .await
     }
 }
 
@@ -98,17 +110,28 @@ impl Cluster {
 impl pb::cluster_server::Cluster for Cluster {
     type JoinStream = BoxStream<'static, Result<pb::JoinProgress, Status>>;
 
-    async fn init(&self, request: Request<pb::InitRequest>) -> Result<Response<pb::InitResponse>, Status> {
+    async fn init(
+        &self,
+        request: Request<pb::InitRequest>,
+    ) -> Result<Response<pb::InitResponse>, Status> {
         let addresses = request.into_inner().addresses;
         // Goes on when the caller is gone: half an init helps nobody.
         let shared = self.shared.clone();
         let formed = task::spawn(async move { bootstrap::init(&shared, &addresses).await });
-        let (cluster, members) = formed.await.map_err(|e| Status::internal(e.to_string()))??;
+        let (cluster, members) = formed
+            .await
+            .map_err(|e| Status::internal(e.to_string()))??;
         let members = members.iter().map(Into::into).collect();
-        Ok(Response::new(pb::InitResponse { cluster_id: cluster.to_string(), members }))
+        Ok(Response::new(pb::InitResponse {
+            cluster_id: cluster.to_string(),
+            members,
+        }))
     }
 
-    async fn join(&self, request: Request<pb::JoinRequest>) -> Result<Response<Self::JoinStream>, Status> {
+    async fn join(
+        &self,
+        request: Request<pb::JoinRequest>,
+    ) -> Result<Response<Self::JoinStream>, Status> {
         let address = request.into_inner().address;
         self.shared.running()?;
         let (progress, steps) = mpsc::channel(16);
@@ -121,11 +144,16 @@ impl pb::cluster_server::Cluster for Cluster {
         Ok(Response::new(Box::pin(ReceiverStream::new(steps))))
     }
 
-    async fn status(&self, _request: Request<pb::StatusRequest>) -> Result<Response<pb::StatusResponse>, Status> {
+    async fn status(
+        &self,
+        _request: Request<pb::StatusRequest>,
+    ) -> Result<Response<pb::StatusResponse>, Status> {
         let shared = &self.shared;
         let identity = shared.identity();
         let mut response = pb::StatusResponse {
-            cluster_id: identity.map(|identity| identity.cluster.to_string()).unwrap_or_default(),
+            cluster_id: identity
+                .map(|identity| identity.cluster.to_string())
+                .unwrap_or_default(),
             node_id: identity.map_or(0, |identity| identity.node.0),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             client_address: shared.addresses.client.clone(),
@@ -161,7 +189,10 @@ impl pb::cluster_server::Cluster for Cluster {
         let running = self.shared.running()?;
         let group = running.router.group();
         let members = member_statuses(&group.status(), &group.view().read(), running.identity.node);
-        let members = members.into_iter().filter(|m| m.member.as_ref().is_none_or(|m| m.node_id != node)).collect();
+        let members = members
+            .into_iter()
+            .filter(|m| m.member.as_ref().is_none_or(|m| m.node_id != node))
+            .collect();
         Ok(Response::new(pb::RemoveMemberResponse { members }))
     }
 
@@ -176,14 +207,23 @@ impl pb::cluster_server::Cluster for Cluster {
         self.change(Change::TransferLeader(to), until).await?;
         let mut leader = running.router.group().watch_leader();
         let moved = |leader: &Option<NodeId>| {
-            leader.is_some_and(|leader| if to == 0 { Some(leader) != before } else { leader.0 == to })
+            leader.is_some_and(|leader| {
+                if to == 0 {
+                    Some(leader) != before
+                } else {
+                    leader.0 == to
+                }
+            })
         };
         match time::timeout_at(until, leader.wait_for(moved)).await {
             Ok(Ok(leader)) => {
                 let leader_id = leader.map_or(0, |leader| leader.0);
                 Ok(Response::new(pb::TransferLeaderResponse { leader_id }))
             }
-            _ => Err(NodeError::Membership("leadership did not move in time: see `dos-cluster status`".to_owned()).into()),
+            _ => Err(NodeError::Membership(
+                "leadership did not move in time: see `dos-cluster status`".to_owned(),
+            )
+            .into()),
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Records of the state as answers.
 
 use crate::{
-    codec::wire::{checkpoint_id_to_pb, journal_to_pb, kind_to_pb, succession_to_pb, token_to_pb, worker_to_pb},
+    codec::wire::{
+        checkpoint_id_to_pb, journal_to_pb, kind_to_pb, succession_to_pb, token_to_pb, worker_to_pb,
+    },
     domain::{Checkpoint, Journal, Member, NodeId, State, Worker},
     pb,
     raft::{GroupStatus, MemberProgress},
@@ -19,21 +21,34 @@ pub(super) fn journal_stat(state: &State, journal: &Journal) -> pb::JournalStat 
 }
 
 pub(super) fn worker_stat(state: &State, worker: &Worker) -> pb::WorkerStat {
-    let tails = worker.journals.values().filter_map(|id| state.journal_by_id(*id)).map(|journal| journal.tail.0);
+    let tails = worker
+        .journals
+        .values()
+        .filter_map(|id| state.journal_by_id(*id))
+        .map(|journal| journal.tail.0);
     pb::WorkerStat {
         worker: Some(worker_to_pb(&worker.name)),
         epoch: worker.epoch.0,
         succession: Some(succession_to_pb(&worker.succession)),
         journals: u32::try_from(worker.journals.len()).unwrap_or(u32::MAX),
         bytes: tails.sum(),
-        newest_checkpoint: worker.newest_checkpoint().map(|checkpoint| checkpoint_id_to_pb(checkpoint.id)),
+        newest_checkpoint: worker
+            .newest_checkpoint()
+            .map(|checkpoint| checkpoint_id_to_pb(checkpoint.id)),
     }
 }
 
-pub(super) fn checkpoint_stat(state: &State, worker: &Worker, checkpoint: &Checkpoint) -> pb::CheckpointStat {
+pub(super) fn checkpoint_stat(
+    state: &State,
+    worker: &Worker,
+    checkpoint: &Checkpoint,
+) -> pb::CheckpointStat {
     let offsets = checkpoint.offsets.iter().filter_map(|(id, offset)| {
         let journal = state.journal_by_id(*id)?;
-        Some(pb::NamedOffset { journal: journal.name.to_string(), offset: offset.0 })
+        Some(pb::NamedOffset {
+            journal: journal.name.to_string(),
+            offset: offset.0,
+        })
     });
     pb::CheckpointStat {
         worker: Some(worker_to_pb(&worker.name)),
@@ -54,7 +69,11 @@ pub(super) fn worker_checkpoint(worker: &Worker) -> pb::WorkerCheckpoint {
 }
 
 /// The members, each with the addresses that it announced last.
-pub(super) fn member_statuses(status: &GroupStatus, state: &State, me: NodeId) -> Vec<pb::MemberStatus> {
+pub(super) fn member_statuses(
+    status: &GroupStatus,
+    state: &State,
+    me: NodeId,
+) -> Vec<pb::MemberStatus> {
     let one = |progress: &MemberProgress| {
         let node = progress.member.node;
         let member: &Member = state.member(node).unwrap_or(&progress.member);
@@ -63,8 +82,16 @@ pub(super) fn member_statuses(status: &GroupStatus, state: &State, me: NodeId) -
             member: Some(member.into()),
             voter: progress.voter,
             leader: status.leader == Some(node),
-            matched_index: if leads && node == me { Some(status.last_log_index) } else { progress.matched_index },
-            last_answer_ms: if leads && node == me { Some(0) } else { progress.last_answer_ms },
+            matched_index: if leads && node == me {
+                Some(status.last_log_index)
+            } else {
+                progress.matched_index
+            },
+            last_answer_ms: if leads && node == me {
+                Some(0)
+            } else {
+                progress.last_answer_ms
+            },
         }
     };
     status.members.iter().map(one).collect()

@@ -57,12 +57,24 @@ type Decision = BoxFuture<'static, (u64, Result<Proposed, ProposeError>)>;
 impl pb::forward_server::Forward for Forward {
     type AppendStream = BoxStream<'static, Result<pb::ForwardAppendResponse, Status>>;
 
-    async fn propose(&self, request: Request<pb::ProposeRequest>) -> Result<Response<pb::ProposeResponse>, Status> {
+    async fn propose(
+        &self,
+        request: Request<pb::ProposeRequest>,
+    ) -> Result<Response<pb::ProposeResponse>, Status> {
         let request = request.into_inner();
         let running = self.running(request.header.as_ref())?;
-        let command = request.command.ok_or_else(|| CodecError::field("command", "it is missing"));
-        let command: Command = command.and_then(TryInto::try_into).map_err(NodeError::from)?;
-        let proposed = running.router.group().propose(command).await.map_err(failed)?;
+        let command = request
+            .command
+            .ok_or_else(|| CodecError::field("command", "it is missing"));
+        let command: Command = command
+            .and_then(TryInto::try_into)
+            .map_err(NodeError::from)?;
+        let proposed = running
+            .router
+            .group()
+            .propose(command)
+            .await
+            .map_err(failed)?;
         Ok(Response::new(propose_response(proposed)))
     }
 
@@ -76,7 +88,10 @@ impl pb::forward_server::Forward for Forward {
         Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
     }
 
-    async fn read_index(&self, request: Request<pb::ReadIndexRequest>) -> Result<Response<pb::ReadIndexResponse>, Status> {
+    async fn read_index(
+        &self,
+        request: Request<pb::ReadIndexRequest>,
+    ) -> Result<Response<pb::ReadIndexResponse>, Status> {
         let running = self.running(request.into_inner().header.as_ref())?;
         let log_index = running.router.group().read_index().await.map_err(failed)?;
         Ok(Response::new(pb::ReadIndexResponse { log_index }))
@@ -88,8 +103,12 @@ impl pb::forward_server::Forward for Forward {
     ) -> Result<Response<pb::ChangeMembersResponse>, Status> {
         let request = request.into_inner();
         let running = self.running(request.header.as_ref())?;
-        let change = request.change.ok_or_else(|| NodeError::from(CodecError::field("change", "it is missing")))?;
-        let response = change_here(running.router.group(), change).await.map_err(failed)?;
+        let change = request
+            .change
+            .ok_or_else(|| NodeError::from(CodecError::field("change", "it is missing")))?;
+        let response = change_here(running.router.group(), change)
+            .await
+            .map_err(failed)?;
         Ok(Response::new(response))
     }
 }
@@ -127,18 +146,38 @@ async fn serve_appends(
     }
 }
 
-async fn submit(running: &Running, request: pb::ForwardAppendRequest) -> Result<(u64, Decision), Status> {
-    running.router.group().peers().check(request.header.as_ref())?;
+async fn submit(
+    running: &Running,
+    request: pb::ForwardAppendRequest,
+) -> Result<(u64, Decision), Status> {
+    running
+        .router
+        .group()
+        .peers()
+        .check(request.header.as_ref())?;
     let sequence = request.sequence;
-    let batch = request.batch.ok_or_else(|| NodeError::from(CodecError::field("batch", "it is missing")))?;
+    let batch = request
+        .batch
+        .ok_or_else(|| NodeError::from(CodecError::field("batch", "it is missing")))?;
     let appends = batch.appends.into_iter().map(Into::into).collect();
-    let decision = running.router.group().submit(Command::Append(appends)).await.map_err(failed)?;
+    let decision = running
+        .router
+        .group()
+        .submit(Command::Append(appends))
+        .await
+        .map_err(failed)?;
     Ok((sequence, async move { (sequence, decision.await) }.boxed()))
 }
 
-fn decided(sequence: u64, decision: Result<Proposed, ProposeError>) -> Result<pb::ForwardAppendResponse, Status> {
+fn decided(
+    sequence: u64,
+    decision: Result<Proposed, ProposeError>,
+) -> Result<pb::ForwardAppendResponse, Status> {
     match decision {
-        Ok(Proposed { answer: Ok(Outcome::Appended(answers)), log_index }) => Ok(pb::ForwardAppendResponse {
+        Ok(Proposed {
+            answer: Ok(Outcome::Appended(answers)),
+            log_index,
+        }) => Ok(pb::ForwardAppendResponse {
             received: 0,
             sequence,
             answers: Some(answers_to_pb(answers)),

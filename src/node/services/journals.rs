@@ -13,7 +13,9 @@ use crate::{
         CodecError,
         wire::{journal_from_pb, kind_from_pb, token_to_pb},
     },
-    domain::{Command, Epoch, JournalRef, Offset, OffsetRange, OpenJournal, OpenedJournal, Outcome, Rejected},
+    domain::{
+        Command, Epoch, JournalRef, Offset, OffsetRange, OpenJournal, OpenedJournal, Outcome,
+    },
     env::{task, time::Instant},
     node::{
         append,
@@ -47,7 +49,10 @@ impl pb::journals_server::Journals for Journals {
     type AppendStream = Stream<pb::AppendResponse>;
     type ReadStream = Stream<pb::ReadResponse>;
 
-    async fn append(&self, request: Request<Streaming<pb::AppendRequest>>) -> Result<Response<Self::AppendStream>, Status> {
+    async fn append(
+        &self,
+        request: Request<Streaming<pb::AppendRequest>>,
+    ) -> Result<Response<Self::AppendStream>, Status> {
         let until = Instant::now() + self.shared.config.request_timeout;
         let mut input = request.into_inner();
         let running = self.shared.running()?;
@@ -63,13 +68,24 @@ impl pb::journals_server::Journals for Journals {
         task::spawn(async move {
             shared.metrics.streams(1);
             let stopping = shared.stopping.subscribe();
-            append::serve(opened, running.queue.clone(), &shared.admission, input, output, stopping).await;
+            append::serve(
+                opened,
+                running.queue.clone(),
+                &shared.admission,
+                input,
+                output,
+                stopping,
+            )
+            .await;
             shared.metrics.streams(-1);
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
     }
 
-    async fn read(&self, request: Request<pb::ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
+    async fn read(
+        &self,
+        request: Request<pb::ReadRequest>,
+    ) -> Result<Response<Self::ReadStream>, Status> {
         let until = deadline(request.metadata(), self.shared.config.request_timeout);
         let request = request.into_inner();
         let running = self.shared.running()?;
@@ -77,8 +93,14 @@ impl pb::journals_server::Journals for Journals {
         let served = reads::reach(&running, request.floor, until).await?;
         let (stat, range) = range_of(&running, &journal, request.from, request.to)?;
         let (output, answers) = mpsc::channel(READ_AHEAD);
-        let header = pb::ReadHeader { stat: Some(stat.clone()), applied_index: served.applied_index, stale: served.stale };
-        let header = pb::ReadResponse { response: Some(read_response::Response::Header(header)) };
+        let header = pb::ReadHeader {
+            stat: Some(stat.clone()),
+            applied_index: served.applied_index,
+            stale: served.stale,
+        };
+        let header = pb::ReadResponse {
+            response: Some(read_response::Response::Header(header)),
+        };
         let _ = output.send(Ok(header)).await;
         let shared = self.shared.clone();
         task::spawn(async move {
@@ -93,7 +115,10 @@ impl pb::journals_server::Journals for Journals {
         Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
     }
 
-    async fn stat(&self, request: Request<pb::StatRequest>) -> Result<Response<pb::StatResponse>, Status> {
+    async fn stat(
+        &self,
+        request: Request<pb::StatRequest>,
+    ) -> Result<Response<pb::StatResponse>, Status> {
         let until = deadline(request.metadata(), self.shared.config.request_timeout);
         let request = request.into_inner();
         let running = self.shared.running()?;
@@ -102,7 +127,11 @@ impl pb::journals_server::Journals for Journals {
         let state = running.router.group().view().read();
         let stat = journal_stat(&state, state.journal(&journal).map_err(NodeError::from)?);
         let (applied_index, stale) = (served.applied_index, served.stale);
-        Ok(Response::new(pb::StatResponse { stat: Some(stat), applied_index, stale }))
+        Ok(Response::new(pb::StatResponse {
+            stat: Some(stat),
+            applied_index,
+            stale,
+        }))
     }
 
     async fn list(
@@ -116,19 +145,32 @@ impl pb::journals_server::Journals for Journals {
         let state = running.router.group().view().read();
         let of = |(asked, name): (&str, &str)| asked.is_empty() || asked == name;
         let workers = state.workers().filter(|worker| {
-            of((&request.job, worker.name.job.as_str())) && of((&request.worker, worker.name.worker.as_str()))
+            of((&request.job, worker.name.job.as_str()))
+                && of((&request.worker, worker.name.worker.as_str()))
         });
         let journals = workers.flat_map(|worker| worker.journals.values());
-        let journals = journals.filter_map(|id| Some(journal_stat(&state, state.journal_by_id(*id)?))).collect();
+        let journals = journals
+            .filter_map(|id| Some(journal_stat(&state, state.journal_by_id(*id)?)))
+            .collect();
         let (applied_index, stale) = (served.applied_index, served.stale);
-        Ok(Response::new(pb::ListJournalsResponse { journals, applied_index, stale }))
+        Ok(Response::new(pb::ListJournalsResponse {
+            journals,
+            applied_index,
+            stale,
+        }))
     }
 
-    async fn truncate(&self, request: Request<pb::Truncate>) -> Result<Response<pb::Truncated>, Status> {
+    async fn truncate(
+        &self,
+        request: Request<pb::Truncate>,
+    ) -> Result<Response<pb::Truncated>, Status> {
         let until = deadline(request.metadata(), self.shared.config.request_timeout);
         let truncate = request.into_inner().try_into().map_err(NodeError::from)?;
         let running = self.shared.running()?;
-        let proposed = running.router.propose(Command::Truncate(truncate), until).await?;
+        let proposed = running
+            .router
+            .propose(Command::Truncate(truncate), until)
+            .await?;
         match proposed.answer.map_err(NodeError::from)? {
             Outcome::Truncated { tail } => Ok(Response::new(pb::Truncated { tail: tail.0 })),
             other => Err(super::workers::unexpected(&other)),
@@ -138,29 +180,44 @@ impl pb::journals_server::Journals for Journals {
 
 impl Journals {
     fn opened(&self, running: &Running, opened: &OpenedJournal) -> pb::AppendResponse {
-        let leader = running.router.leader().filter(|leader| *leader != running.router.me());
-        let address = leader.and_then(|leader| running.router.group().peers().client_address(leader));
+        let leader = running
+            .router
+            .leader()
+            .filter(|leader| *leader != running.router.me());
+        let address =
+            leader.and_then(|leader| running.router.group().peers().client_address(leader));
         let opened = pb::AppendOpened {
             journal: opened.journal.0,
             token: Some(token_to_pb(opened.token)),
             tail: opened.tail.0,
             leader_address: address.unwrap_or_default(),
         };
-        pb::AppendResponse { response: Some(append_response::Response::Opened(opened)) }
+        pb::AppendResponse {
+            response: Some(append_response::Response::Opened(opened)),
+        }
     }
 }
 
-async fn open_journal(running: &Running, open: pb::OpenAppend, until: Instant) -> Result<OpenedJournal, NodeError> {
+async fn open_journal(
+    running: &Running,
+    open: pb::OpenAppend,
+    until: Instant,
+) -> Result<OpenedJournal, NodeError> {
     let open = OpenJournal {
         journal: journal_from_pb(open.journal)?,
         kind: kind_from_pb(open.kind)?,
         epoch: Epoch(open.epoch),
         expected: open.expected_offset.map(Offset),
     };
-    let proposed = running.router.propose(Command::OpenJournal(open), until).await?;
+    let proposed = running
+        .router
+        .propose(Command::OpenJournal(open), until)
+        .await?;
     match proposed.answer? {
         Outcome::JournalOpened(opened) => Ok(opened),
-        other => Err(NodeError::LeaderLost { why: format!("an answer to another command: {other:?}") }),
+        other => Err(NodeError::LeaderLost {
+            why: format!("an answer to another command: {other:?}"),
+        }),
     }
 }
 
@@ -171,13 +228,24 @@ fn range_of(
     to: Option<u64>,
 ) -> Result<(pb::JournalStat, OffsetRange), NodeError> {
     let state = running.router.group().view().read();
-    let record = state.journal(journal).map_err(Rejected::from)?;
+    let record = state.journal(journal)?;
     let tail = record.tail.0;
     let to = to.unwrap_or(tail);
     if from > to || to > tail {
-        return Err(NodeError::OutOfRange { journal: journal.to_string(), from, to, tail });
+        return Err(NodeError::OutOfRange {
+            journal: journal.to_string(),
+            from,
+            to,
+            tail,
+        });
     }
-    Ok((journal_stat(&state, record), OffsetRange { from: Offset(from), to: Offset(to) }))
+    Ok((
+        journal_stat(&state, record),
+        OffsetRange {
+            from: Offset(from),
+            to: Offset(to),
+        },
+    ))
 }
 
 /// Sends the range part by part; a slow reader holds up nothing but itself.
@@ -193,19 +261,29 @@ async fn send_range(
     let mut from = range.from;
     while from < range.to {
         // Room first: what is read is on its way at once.
-        let Ok(_) = output.reserve().await else { return Ok(()) };
+        let Ok(_) = output.reserve().await else {
+            return Ok(());
+        };
         let (store, part) = (view.store().clone(), OffsetRange { from, to: range.to });
         let chunks = task::blocking(move || store.read(id, part, READ_BYTES)).await;
         // The bytes belong to the journal as it was announced only if nobody has cut it since.
         let cuts = view.read().journal_by_id(id).map(|record| record.cuts);
         if cuts != Some(stat.cuts) {
-            return Err(NodeError::CutMeanwhile { journal: journal.to_string() });
+            return Err(NodeError::CutMeanwhile {
+                journal: journal.to_string(),
+            });
         }
         for chunk in chunks? {
             let crc32c = crc32c::crc32c(&chunk.data);
             from = chunk.at.advance(chunk.data.len()).unwrap_or(range.to);
-            let data = pb::ReadData { at: chunk.at.0, data: chunk.data, crc32c };
-            let message = pb::ReadResponse { response: Some(read_response::Response::Data(data)) };
+            let data = pb::ReadData {
+                at: chunk.at.0,
+                data: chunk.data,
+                crc32c,
+            };
+            let message = pb::ReadResponse {
+                response: Some(read_response::Response::Data(data)),
+            };
             if output.send(Ok(message)).await.is_err() {
                 return Ok(());
             }

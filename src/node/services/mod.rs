@@ -22,15 +22,20 @@ const ANSWER_EARLY: Duration = Duration::from_millis(200);
 
 macro_rules! sized {
     ($server:expr) => {
-        $server.max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX)
+        $server
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX)
     };
 }
 
 /// Everything on the client port.
 pub(super) fn for_clients(shared: &Arc<Shared>) -> Routes {
-    let journals = pb::journals_server::JournalsServer::new(journals::Journals::new(shared.clone()));
+    let journals =
+        pb::journals_server::JournalsServer::new(journals::Journals::new(shared.clone()));
     let workers = pb::workers_server::WorkersServer::new(workers::Workers::new(shared.clone()));
-    let checkpoints = pb::checkpoints_server::CheckpointsServer::new(checkpoints::Checkpoints::new(shared.clone()));
+    let checkpoints = pb::checkpoints_server::CheckpointsServer::new(
+        checkpoints::Checkpoints::new(shared.clone()),
+    );
     let cluster = pb::cluster_server::ClusterServer::new(cluster::Cluster::new(shared.clone()));
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(pb::FILE_DESCRIPTOR_SET)
@@ -49,13 +54,19 @@ pub(super) fn for_clients(shared: &Arc<Shared>) -> Routes {
 pub(super) fn for_members(shared: &Arc<Shared>) -> Routes {
     let raft = pb::raft_server::RaftServer::new(raft::Raft::new(shared.clone()));
     let forward = pb::forward_server::ForwardServer::new(forward::Forward::new(shared.clone()));
-    let bootstrap = pb::bootstrap_server::BootstrapServer::new(bootstrap::Bootstrap::new(shared.clone()));
-    Routes::new(sized!(raft)).add_service(sized!(forward)).add_service(bootstrap)
+    let bootstrap =
+        pb::bootstrap_server::BootstrapServer::new(bootstrap::Bootstrap::new(shared.clone()));
+    Routes::new(sized!(raft))
+        .add_service(sized!(forward))
+        .add_service(bootstrap)
 }
 
 /// When to answer: a little before the caller gives up, and within the node's own limit.
 fn deadline(metadata: &MetadataMap, limit: Duration) -> Instant {
-    let asked = metadata.get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(grpc_timeout);
+    let asked = metadata
+        .get("grpc-timeout")
+        .and_then(|value| value.to_str().ok())
+        .and_then(grpc_timeout);
     let within = match asked {
         Some(asked) => limit.min(asked.saturating_sub(ANSWER_EARLY).max(asked / 2)),
         None => limit,

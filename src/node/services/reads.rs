@@ -29,7 +29,14 @@ pub(super) async fn reach(
     };
     let after = deadline.saturating_duration_since(Instant::now());
     if !group.wait_applied(index, after).await {
-        return Err(NodeError::Behind { index, applied: group.view().applied_index(), after });
+        return Err(NodeError::Behind {
+            index,
+            applied: group.view().applied_index(),
+            after,
+        });
     }
-    Ok(ServedFrom { applied_index: group.view().applied_index(), stale })
+    Ok(ServedFrom {
+        applied_index: group.view().applied_index(),
+        stale,
+    })
 }

@@ -124,7 +124,10 @@ pub trait StateStore: Debug + Send + Sync + 'static {
 /// As for opening either.
 pub fn open(dir: &Path, memory_bytes: usize) -> Result<Arc<dyn StateStore>, StorageError> {
     #[cfg(feature = "rocksdb")]
-    return Ok(Arc::new(RocksStore::open(dir, RocksOptions { memory_bytes })?));
+    return Ok(Arc::new(RocksStore::open(
+        dir,
+        RocksOptions { memory_bytes },
+    )?));
     #[cfg(not(feature = "rocksdb"))]
     {
         let _ = memory_bytes;
