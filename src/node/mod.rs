@@ -16,9 +16,6 @@ mod services;
 mod shared;
 mod status;
 
-#[cfg(test)]
-mod tests;
-
 use std::{future::Future, sync::Arc, time::Duration};
 
 pub use config::NodeConfig;

@@ -48,6 +48,7 @@ pub(super) struct Demo {
 /// A word-count worker of the demo: a process of its own, started by `demo`
 #[derive(Debug, Args)]
 #[command(hide = true)]
+#[command(after_help = "Example: see what `dos-cluster demo` starts, with `ps -C dos-cluster -f`")]
 pub(super) struct DemoWorker {
     #[command(flatten)]
     task: worker::Task,
