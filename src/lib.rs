@@ -17,6 +17,7 @@
 pub mod cli;
 pub mod client;
 pub mod codec;
+pub mod docs;
 pub mod domain;
 pub mod env;
 #[cfg(feature = "server")]

@@ -1,4 +1,4 @@
-//! The command line: `dos-cluster NOUN VERB`. One file per noun; [`output`] alone prints, [`exit`] says how a command ends.
+//! The command line: `dos-cluster NOUN VERB`. One file per noun; `output` alone prints, `exit` says how a command ends.
 //!
 //! Data goes to stdout, talk to stderr, so that a pipe gets data only. With `-o json` both are JSON.
 

@@ -89,9 +89,10 @@ fn unreachable(why: impl ToString) -> RPCError<TypeConfig> {
 /// A peer that is not there is backed off from; any other failure is retried.
 fn failed(status: &Status) -> RPCError<TypeConfig> {
     match status.code() {
-        tonic::Code::Unavailable | tonic::Code::PermissionDenied | tonic::Code::Unimplemented => {
-            unreachable(status)
-        }
+        tonic::Code::Unavailable
+        | tonic::Code::PermissionDenied
+        | tonic::Code::FailedPrecondition
+        | tonic::Code::Unimplemented => unreachable(status),
         _ => RPCError::Network(NetworkError::new(status)),
     }
 }

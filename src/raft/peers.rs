@@ -1,6 +1,6 @@
 //! Who is who among the members: addresses to dial, and the check that a message is meant for this node.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tonic::{Code, Status};
 
@@ -26,6 +26,7 @@ pub struct Identity {
 pub struct PeerBook {
     identity: Identity,
     view: Arc<StateView>,
+    last_refusal: Arc<Mutex<String>>,
 }
 
 impl PeerBook {
@@ -35,6 +36,7 @@ impl PeerBook {
         Self {
             identity,
             view: Arc::new(view),
+            last_refusal: Arc::default(),
         }
     }
 
@@ -74,13 +76,25 @@ impl PeerBook {
         }
     }
 
+    /// Logs a refusal, but not over and over: heartbeats come several times a second.
+    fn note_refusal(&self, why: &str) {
+        let mut last = self
+            .last_refusal
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if *last != why {
+            tracing::warn!(%why, "refused a peer's message");
+            why.clone_into(&mut last);
+        }
+    }
+
     /// Refuses a message that is not for this node of this cluster and group, or from a member's number on another disk.
     ///
     /// # Errors
     /// A status that says what does not fit, and the cure where there is one.
     pub fn check(&self, header: Option<&pb::PeerHeader>) -> Result<NodeId, Status> {
         let refuse = |why: String| {
-            tracing::warn!(%why, "refused a peer's message");
+            self.note_refusal(&why);
             Err(Status::new(Code::PermissionDenied, why))
         };
         let Some(header) = header else {

@@ -25,7 +25,7 @@ pub(super) async fn reach(
     let index = match floor {
         Some(Floor::Stale(_)) => 0,
         Some(Floor::LogIndex(index)) => index,
-        Some(Floor::Linearizable(_)) | None => running.router.read_index(deadline).await?,
+        Some(Floor::Linearizable(_)) | None => read_index(running, deadline).await?,
     };
     let after = deadline.saturating_duration_since(Instant::now());
     if !group.wait_applied(index, after).await {
@@ -39,4 +39,12 @@ pub(super) async fn reach(
         applied_index: group.view().applied_index(),
         stale,
     })
+}
+
+/// A read that found no majority had no effect, whatever was tried.
+async fn read_index(running: &Running, deadline: Instant) -> Result<u64, NodeError> {
+    match running.router.read_index(deadline).await {
+        Err(NodeError::NoQuorum { after, missing }) => Err(NodeError::NoLeader { after, missing }),
+        other => other,
+    }
 }
