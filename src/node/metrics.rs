@@ -99,6 +99,7 @@ impl Default for Metrics {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one statement per metric")]
 fn register(i: &mut Inner) {
     let r = &mut i.registry;
     r.register(
