@@ -21,7 +21,7 @@ use crate::{env::net::TcpListener, raft::Role};
 
 /// Serves until `stopped` resolves.
 pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, stopped: impl Future<Output = ()> + Send + 'static) {
-    let routes = Router::new()
+    let routes: Router = Router::new()
         .route("/livez", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
