@@ -69,11 +69,27 @@ pub fn exists(path: &Path) -> io::Result<bool> {
 /// Gives a file another name, replacing what had that name. Atomic; durable after [`sync_dir`]. To replace a file's
 /// content use `storage::crashsafe`, which does all the steps.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    #[cfg(sim)]
+    if metadata(from)?.is_dir() {
+        return rename_simulated_dir(from, to);
+    }
     #[cfg_attr(
         not(sim),
         expect(clippy::disallowed_methods, reason = "env is the door to files")
     )]
     disk::rename(from, to)
+}
+
+/// The simulated disk leaves a renamed directory's files behind: they are moved one by one. A crash in between leaves a
+/// part of them under each name, but no directory entry of `to`, which is durable only after a sync of its parent.
+#[cfg(sim)]
+fn rename_simulated_dir(from: &Path, to: &Path) -> io::Result<()> {
+    create_dir(to)?;
+    for name in list_dir(from)? {
+        disk::rename(from.join(&name), to.join(&name))?;
+    }
+    disk::sync_dir(to)?;
+    disk::remove_dir(from)
 }
 
 /// The names in a directory, sorted, so that nothing depends on the order of a file system.

@@ -54,6 +54,10 @@ pub trait BatchWorker: Send + 'static {
     /// power cut can fall there.
     fn sync(&mut self);
 
+    /// Answers what [`write`](Self::write) wrote although it is not synced: what the simulation's [`canary`] does wrong.
+    #[cfg(sim)]
+    fn answer_before_sync(&mut self);
+
     /// Called once when [`IDLE_AFTER`] has passed without work.
     fn idle(&mut self);
 
@@ -231,10 +235,36 @@ async fn run<W: BatchWorker>(
         left_over = gather::<W>(&mut batch, limits, || receiver.try_recv().ok());
         worker.write(&mut batch);
         batch.clear();
+        if canary::answers_before_sync() {
+            worker.answer_before_sync();
+            super::time::sleep(canary::SYNC_AFTER).await;
+        }
         super::time::sleep(simulated_disk_latency()).await;
         worker.sync();
     }
     worker.stop();
+}
+
+/// A planted bug: workers answer before they sync. Only a simulation has it, to show that its checkers would find it.
+#[cfg(sim)]
+pub mod canary {
+    use std::{cell::Cell, time::Duration};
+
+    /// How long after its answer a batch is synced: long enough that a power cut falls in between.
+    pub(super) const SYNC_AFTER: Duration = Duration::from_millis(100);
+
+    thread_local! {
+        static ANSWERS_BEFORE_SYNC: Cell<bool> = const { Cell::new(false) };
+    }
+
+    /// Plants the bug in every worker of this thread.
+    pub fn answer_before_sync() {
+        ANSWERS_BEFORE_SYNC.set(true);
+    }
+
+    pub(super) fn answers_before_sync() -> bool {
+        ANSWERS_BEFORE_SYNC.get()
+    }
 }
 
 /// 0.1 to 3 ms, as a disk's sync takes.

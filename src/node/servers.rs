@@ -18,7 +18,6 @@ use crate::env::{
 const STOP_WITHIN: Duration = Duration::from_secs(3);
 
 /// Bound ports.
-#[derive(Debug)]
 pub(super) struct Listeners {
     client: TcpListener,
     peer: TcpListener,

@@ -21,6 +21,8 @@ mod peers;
 mod receive_snapshot;
 mod send_snapshot;
 mod service;
+#[cfg(sim)]
+mod simulated_runtime;
 mod snapshot;
 mod state_machine;
 mod status;

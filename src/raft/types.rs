@@ -17,7 +17,7 @@ use crate::{
 #[cfg(not(sim))]
 pub(super) type Runtime = openraft_rt_tokio::TokioRuntime;
 #[cfg(sim)]
-pub(super) type Runtime = openraft_rt::deterministic_rng::DeterministicRng<openraft_rt_tokio::TokioRuntime>;
+pub(super) type Runtime = super::simulated_runtime::SimulatedRuntime;
 
 openraft::declare_raft_types!(
     /// dos-cluster's parameters of openraft.

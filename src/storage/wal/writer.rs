@@ -594,6 +594,13 @@ impl BatchWorker for Writer {
         }
     }
 
+    #[cfg(sim)]
+    fn answer_before_sync(&mut self) {
+        if !self.stopped {
+            self.publish();
+        }
+    }
+
     fn idle(&mut self) {
         if !self.stopped
             && let Err(error) = self.settle()
