@@ -84,6 +84,14 @@ impl Failure {
         self
     }
 
+    /// With what was tried, where the cause does not name its object.
+    pub(super) fn before(mut self, what: &str) -> Self {
+        if !self.message.is_empty() && !self.message.starts_with("cannot ") {
+            self.message = format!("{what}: {}", self.message);
+        }
+        self
+    }
+
     /// With what was done before it failed.
     pub(super) fn after(mut self, done: &str) -> Self {
         if !self.message.is_empty() {

@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::{
     Context,
     exit::{Exit, Failure},
+    member::check_member,
 };
 use crate::domain::NodeId;
 
@@ -39,7 +40,11 @@ struct Leads {
 impl Leader {
     pub(super) async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let Verb::Transfer { node } = self.verb;
-        let leader = context.client()?.transfer_leader(node).await?;
+        let client = context.client()?;
+        if let Some(node) = node {
+            check_member(&client, node).await?;
+        }
+        let leader = client.transfer_leader(node).await?;
         let leads = Leads {
             leader: leader.to_string(),
         };

@@ -8,7 +8,7 @@ use super::{
     exit::{Exit, Failure},
     output::table,
 };
-use crate::{domain::NodeId, pb};
+use crate::{client::Client, domain::NodeId, pb};
 
 /// List or remove members
 #[derive(Debug, Args)]
@@ -91,6 +91,18 @@ impl MemberRow {
     }
 }
 
+/// Refuses what is no member, before anything is asked of the cluster.
+pub(super) async fn check_member(client: &Client, node: NodeId) -> Result<(), Failure> {
+    let status = client.status().await?;
+    let members = status.members.iter();
+    let mut members = members.filter_map(|member| member.member.as_ref());
+    if members.any(|member| member.node_id == node.0) {
+        return Ok(());
+    }
+    let message = format!("node {node} is not a member");
+    Err(Failure::new(Exit::Refused, message).try_next("dos-cluster member list"))
+}
+
 impl Member {
     pub(super) async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let client = context.client()?;
@@ -107,6 +119,7 @@ impl Member {
                 status.members
             }
             Verb::Remove { node } => {
+                check_member(&client, node).await?;
                 let members = client.remove_member(node).await?.members;
                 context.output.talk(&format!(
                     "removed {node}; its data directory can be deleted"

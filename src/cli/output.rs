@@ -141,8 +141,8 @@ pub(super) fn table(headers: &[&str], rows: &[Vec<String>]) -> String {
     table.add_rows(rows.iter().map(|row| row.iter().map(|cell| plain(cell))));
     for (index, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, 2));
-        let mut cells = rows.iter().filter_map(|row| row.get(index)).peekable();
-        if cells.peek().is_some() && cells.all(|cell| is_number(cell)) {
+        let cells = || rows.iter().filter_map(|row| row.get(index));
+        if cells().any(|cell| cell != "-") && cells().all(|cell| is_number(cell)) {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
@@ -190,11 +190,12 @@ mod tests {
     #[test]
     fn a_table_has_a_header_and_numbers_on_the_right() {
         let rows = [
-            vec!["a".to_owned(), "5".to_owned(), "x".to_owned()],
-            vec!["bcd".to_owned(), "1234".to_owned(), String::new()],
+            ["a", "5", "x", "-"].map(str::to_owned).to_vec(),
+            ["bcd", "1234", "", "-"].map(str::to_owned).to_vec(),
         ];
-        let shown = table(&["name", "tail", "by"], &rows);
-        assert_eq!(shown, "NAME  TAIL  BY\na        5  x\nbcd   1234");
+        let shown = table(&["name", "tail", "by", "taken over"], &rows);
+        let wanted = "NAME  TAIL  BY  TAKEN OVER\na        5  x   -\nbcd   1234      -";
+        assert_eq!(shown, wanted);
     }
 
     #[test]

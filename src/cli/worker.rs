@@ -221,7 +221,8 @@ async fn takeover(
 
 /// What did it, who, and where: what a fenced incarnation is told.
 pub(super) fn whoami(command: &str) -> String {
-    let user = std::env::var("USER").unwrap_or_else(|_| "somebody".to_owned());
+    let user = std::env::var("USER")
+        .unwrap_or_else(|_| format!("user {}", rustix::process::getuid().as_raw()));
     let host = fs::read("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = String::from_utf8_lossy(&host);
     match host.trim() {

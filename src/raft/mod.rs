@@ -11,7 +11,10 @@
 //! The order of the log's marks: `purged <= snapshot <= applied <= commit`, and `purged <= synced`; a commit may be ahead of this
 //! node's own sync, never of a majority's.
 
-#![expect(unreachable_pub, reason = "openraft's associated types must be pub, in modules that nobody else sees")]
+#![expect(
+    unreachable_pub,
+    reason = "openraft's associated types must be pub, in modules that nobody else sees"
+)]
 
 mod compaction;
 mod group;

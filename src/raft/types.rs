@@ -109,19 +109,39 @@ pub(super) fn member(node: u64, peer: &Peer) -> Member {
 // --- storage
 
 pub(super) fn log_id_to_wal(id: &LogId) -> wal::LogId {
-    wal::LogId { term: id.leader_id.term, node_id: id.leader_id.node_id, index: id.index }
+    wal::LogId {
+        term: id.leader_id.term,
+        node_id: id.leader_id.node_id,
+        index: id.index,
+    }
 }
 
 pub(super) fn log_id_from_wal(id: wal::LogId) -> LogId {
-    LogId { leader_id: LeaderId { term: id.term, node_id: id.node_id }, index: id.index }
+    LogId {
+        leader_id: LeaderId {
+            term: id.term,
+            node_id: id.node_id,
+        },
+        index: id.index,
+    }
 }
 
 pub(super) fn vote_to_wal(vote: &Vote) -> wal::Vote {
-    wal::Vote { term: vote.leader_id.term, node_id: vote.leader_id.node_id, committed: vote.committed }
+    wal::Vote {
+        term: vote.leader_id.term,
+        node_id: vote.leader_id.node_id,
+        committed: vote.committed,
+    }
 }
 
 pub(super) fn vote_from_wal(vote: wal::Vote) -> Vote {
-    Vote { leader_id: LeaderId { term: vote.term, node_id: vote.node_id }, committed: vote.committed }
+    Vote {
+        leader_id: LeaderId {
+            term: vote.term,
+            node_id: vote.node_id,
+        },
+        committed: vote.committed,
+    }
 }
 
 const BLANK: u8 = 1;
@@ -132,76 +152,134 @@ fn payload_to_bytes(payload: EntryPayload<Proposal, u64, Peer>) -> (u8, Bytes) {
     match payload {
         EntryPayload::Blank => (BLANK, Bytes::new()),
         EntryPayload::Normal(proposal) => (COMMAND, proposal.0),
-        EntryPayload::Membership(membership) => (MEMBERSHIP, membership_to_pb(&membership).encode_to_vec().into()),
+        EntryPayload::Membership(membership) => (
+            MEMBERSHIP,
+            membership_to_pb(&membership).encode_to_vec().into(),
+        ),
     }
 }
 
-fn payload_from_bytes(kind: u8, payload: Bytes) -> Result<EntryPayload<Proposal, u64, Peer>, CodecError> {
+fn payload_from_bytes(
+    kind: u8,
+    payload: Bytes,
+) -> Result<EntryPayload<Proposal, u64, Peer>, CodecError> {
     match kind {
         BLANK => Ok(EntryPayload::Blank),
         COMMAND => Ok(EntryPayload::Normal(Proposal(payload))),
         MEMBERSHIP => {
-            let membership = pb::RaftMembership::decode(payload).map_err(|e| CodecError::damaged("membership", e))?;
+            let membership = pb::RaftMembership::decode(payload)
+                .map_err(|e| CodecError::damaged("membership", e))?;
             Ok(EntryPayload::Membership(membership_from_pb(membership)?))
         }
-        other => Err(CodecError::damaged("log entry", format!("kind {other} is not known to this version"))),
+        other => Err(CodecError::damaged(
+            "log entry",
+            format!("kind {other} is not known to this version"),
+        )),
     }
 }
 
 pub(super) fn entry_to_wal(entry: Entry) -> wal::LogEntry {
     let log_id = log_id_to_wal(&entry.log_id);
     let (kind, payload) = payload_to_bytes(entry.payload);
-    wal::LogEntry { log_id, kind, payload }
+    wal::LogEntry {
+        log_id,
+        kind,
+        payload,
+    }
 }
 
 pub(super) fn entry_from_wal(entry: wal::LogEntry) -> Result<Entry, CodecError> {
-    Ok(Entry { log_id: log_id_from_wal(entry.log_id), payload: payload_from_bytes(entry.kind, entry.payload)? })
+    Ok(Entry {
+        log_id: log_id_from_wal(entry.log_id),
+        payload: payload_from_bytes(entry.kind, entry.payload)?,
+    })
 }
 
 // --- wire
 
 pub(super) fn log_id_to_pb(id: &LogId) -> pb::LogId {
-    pb::LogId { term: id.leader_id.term, node_id: id.leader_id.node_id, index: id.index }
+    pb::LogId {
+        term: id.leader_id.term,
+        node_id: id.leader_id.node_id,
+        index: id.index,
+    }
 }
 
 pub(super) fn log_id_from_pb(id: pb::LogId) -> LogId {
-    LogId { leader_id: LeaderId { term: id.term, node_id: id.node_id }, index: id.index }
+    LogId {
+        leader_id: LeaderId {
+            term: id.term,
+            node_id: id.node_id,
+        },
+        index: id.index,
+    }
 }
 
 pub(super) fn vote_to_pb(vote: &Vote) -> pb::RaftVote {
-    pb::RaftVote { term: vote.leader_id.term, node_id: vote.leader_id.node_id, committed: vote.committed }
+    pb::RaftVote {
+        term: vote.leader_id.term,
+        node_id: vote.leader_id.node_id,
+        committed: vote.committed,
+    }
 }
 
 pub(super) fn vote_from_pb(vote: Option<pb::RaftVote>) -> Result<Vote, CodecError> {
     let vote = vote.ok_or_else(|| CodecError::field("vote", "it is missing"))?;
-    let leader_id = LeaderId { term: vote.term, node_id: vote.node_id };
-    Ok(Vote { leader_id, committed: vote.committed })
+    let leader_id = LeaderId {
+        term: vote.term,
+        node_id: vote.node_id,
+    };
+    Ok(Vote {
+        leader_id,
+        committed: vote.committed,
+    })
 }
 
 pub(super) fn entry_to_pb(entry: Entry) -> pb::RaftEntry {
     let log_id = Some(log_id_to_pb(&entry.log_id));
     let (kind, payload) = payload_to_bytes(entry.payload);
-    pb::RaftEntry { log_id, kind: u32::from(kind), payload }
+    pb::RaftEntry {
+        log_id,
+        kind: u32::from(kind),
+        payload,
+    }
 }
 
 pub(super) fn entry_from_pb(entry: pb::RaftEntry) -> Result<Entry, CodecError> {
-    let log_id = entry.log_id.ok_or_else(|| CodecError::field("log id", "it is missing"))?;
+    let log_id = entry
+        .log_id
+        .ok_or_else(|| CodecError::field("log id", "it is missing"))?;
     let kind = u8::try_from(entry.kind).unwrap_or(u8::MAX);
-    Ok(Entry { log_id: log_id_from_pb(log_id), payload: payload_from_bytes(kind, entry.payload)? })
+    Ok(Entry {
+        log_id: log_id_from_pb(log_id),
+        payload: payload_from_bytes(kind, entry.payload)?,
+    })
 }
 
 fn membership_to_pb(membership: &Membership<u64, Peer>) -> pb::RaftMembership {
-    let set = |ids: &std::collections::BTreeSet<u64>| pb::RaftVoterSet { node_ids: ids.iter().copied().collect() };
+    let set = |ids: &std::collections::BTreeSet<u64>| pb::RaftVoterSet {
+        node_ids: ids.iter().copied().collect(),
+    };
     pb::RaftMembership {
         configs: membership.get_joint_config().iter().map(set).collect(),
-        members: membership.nodes().map(|(node, peer)| (&member(*node, peer)).into()).collect(),
+        members: membership
+            .nodes()
+            .map(|(node, peer)| (&member(*node, peer)).into())
+            .collect(),
     }
 }
 
 fn membership_from_pb(membership: pb::RaftMembership) -> Result<Membership<u64, Peer>, CodecError> {
-    let configs: Vec<_> = membership.configs.into_iter().map(|set| set.node_ids.into_iter().collect()).collect();
-    let peers: BTreeMap<u64, Peer> =
-        membership.members.into_iter().map(|peer| (peer.node_id, Member::from(peer).into())).collect();
+    let configs: Vec<_> = membership
+        .configs
+        .into_iter()
+        .map(|set| set.node_ids.into_iter().collect())
+        .collect();
+    let peers: BTreeMap<u64, Peer> = membership
+        .members
+        .into_iter()
+        .map(|peer| (peer.node_id, Member::from(peer).into()))
+        .collect();
     if configs.is_empty() && peers.is_empty() {
         return Ok(Membership::default());
     }
@@ -215,10 +293,15 @@ pub(super) fn stored_membership_to_pb(stored: &StoredMembership) -> pb::StoredMe
     }
 }
 
-pub(super) fn stored_membership_from_pb(stored: Option<pb::StoredMembership>) -> Result<StoredMembership, CodecError> {
+pub(super) fn stored_membership_from_pb(
+    stored: Option<pb::StoredMembership>,
+) -> Result<StoredMembership, CodecError> {
     let stored = stored.unwrap_or_default();
     let membership = membership_from_pb(stored.membership.unwrap_or_default())?;
-    Ok(StoredMembership::new(stored.log_id.map(log_id_from_pb), membership))
+    Ok(StoredMembership::new(
+        stored.log_id.map(log_id_from_pb),
+        membership,
+    ))
 }
 
 /// The applied mark that the state store keeps with each batch: up to where the log is applied, and the membership there.
@@ -238,8 +321,11 @@ impl Applied {
     }
 
     pub(super) fn decode(raw: Option<Bytes>) -> Result<Self, CodecError> {
-        let Some(raw) = raw else { return Ok(Self::default()) };
-        let stored = pb::StoredApplied::decode(raw).map_err(|e| CodecError::damaged("applied mark", e))?;
+        let Some(raw) = raw else {
+            return Ok(Self::default());
+        };
+        let stored =
+            pb::StoredApplied::decode(raw).map_err(|e| CodecError::damaged("applied mark", e))?;
         Ok(Self {
             log_id: stored.log_id.map(log_id_from_pb),
             membership: stored_membership_from_pb(stored.membership)?,
@@ -247,6 +333,9 @@ impl Applied {
     }
 
     pub(super) fn meta(&self) -> SnapshotMeta {
-        SnapshotMeta { last_log_id: self.log_id, last_membership: self.membership.clone() }
+        SnapshotMeta {
+            last_log_id: self.log_id,
+            last_membership: self.membership.clone(),
+        }
     }
 }

@@ -138,15 +138,12 @@ async fn run_nodes(
         directory: layout.dir.display().to_string(),
         pids: nodes.iter().filter_map(DevNode::pid).collect(),
     };
-    context.output.talk(
-        &format!(
-            "{} nodes run in {}; logs are in {0}/n*.log; stop them with Ctrl-C\n{}\n",
-            nodes.len(),
-            layout.dir.display(),
-            status::nodes_table(&report.nodes),
-        )
-        .replace("{0}", &layout.dir.display().to_string()),
-    );
+    let dir = layout.dir.display();
+    context.output.talk(&format!(
+        "{} nodes run in {dir}; their logs are {dir}/n*.log; stop them with Ctrl-C\n{}\n",
+        nodes.len(),
+        status::nodes_table(&report.nodes),
+    ));
     context.output.show(&running, |running| {
         format!(
             "export DOS_CLUSTER_ENDPOINTS={}",
@@ -207,6 +204,7 @@ async fn form_or_complete(
     Ok(())
 }
 
+/// Waits until there is a leader, and every node knows it.
 async fn wait_for_leader(
     client: &Client,
     nodes: &mut [DevNode],
@@ -217,11 +215,19 @@ async fn wait_for_leader(
             node.check_alive()?;
         }
         let report = Report::of(&status::ask_all(client).await);
-        match status::verdict(&report) {
-            None => return Ok(report),
-            Some(failure) if Instant::now() >= deadline => return Err(failure),
-            Some(_) => time::sleep(ASK_EVERY).await,
+        let starting = report.nodes.iter().find(|node| node.state == "starting");
+        let failure = match (status::verdict(&report), starting) {
+            (None, None) => return Ok(report),
+            (Some(failure), _) => failure,
+            (None, Some(node)) => {
+                let message = format!("the node at {} is still starting", node.address);
+                Failure::new(Exit::Timeout, message).try_next("see its log, DIR/n*.log")
+            }
+        };
+        if Instant::now() >= deadline {
+            return Err(failure);
         }
+        time::sleep(ASK_EVERY).await;
     }
 }
 

@@ -66,7 +66,9 @@ impl Append {
         let expected = self.at.map(Offset);
         let options = AppendOptions::of(&client);
         let stream = AppendStream::open(&client, &self.journal, kind, epoch, expected, options);
-        let mut stream = stream.await?;
+        let mut stream = stream.await.map_err(|error| {
+            Failure::from(error).before(&format!("cannot append to journal {}", self.journal))
+        })?;
         let (from, watch) = (stream.opened_at(), stream.watch());
         let progress = match bytes {
             Some(bytes) => Progress::bytes(bytes, format!("append to {}", self.journal)),

@@ -1,5 +1,7 @@
 //! `dos-cluster status`: every node in its own words, and whether the cluster serves.
 
+use std::fmt;
+
 use clap::Args;
 use futures::future::join_all;
 
@@ -50,7 +52,24 @@ impl Status {
 }
 
 /// What a node said, or why it did not.
-type Asked = (String, Result<pb::StatusResponse, ClientError>);
+type Asked = (String, Result<pb::StatusResponse, Silence>);
+
+/// Why a node says nothing, in as few words as a list of nodes has room for.
+#[derive(Debug)]
+pub(super) struct Silence(ClientError);
+
+impl fmt::Display for Silence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tried = match &self.0 {
+            ClientError::CannotConnect { tried, .. } | ClientError::Timeout { tried, .. } => tried,
+            error => return error.fmt(f),
+        };
+        match tried.0.as_slice() {
+            [(_, reason)] => f.write_str(reason),
+            _ => self.0.fmt(f),
+        }
+    }
+}
 
 /// Asks every endpoint, then every member that they name.
 pub(super) async fn ask_all(client: &Client) -> Vec<Asked> {
@@ -63,7 +82,7 @@ pub(super) async fn ask_all(client: &Client) -> Vec<Asked> {
             .filter(|address| !asked.iter().any(|(known, _)| known == address));
         let answers = new.map(|address| async move {
             let answer = client.status_of(&address).await;
-            (address, answer)
+            (address, answer.map_err(Silence))
         });
         asked.extend(join_all(answers).await);
     }
@@ -72,7 +91,7 @@ pub(super) async fn ask_all(client: &Client) -> Vec<Asked> {
 
 /// The only node's own failure; of several, that none answers.
 fn nobody_answers(asked: &[Asked]) -> Failure {
-    if let [(_, Err(error))] = asked {
+    if let [(_, Err(Silence(error)))] = asked {
         return error.clone().into();
     }
     let silent: Vec<_> = asked.iter().map(|(address, _)| address.as_str()).collect();
@@ -109,12 +128,13 @@ fn text(report: &Report) -> String {
     ]);
     let problems = report.nodes.iter().filter_map(|node| {
         let problem = node.problem.as_ref()?;
-        Some(format!("\n{}: {problem}", node.address))
+        Some(format!("{}: {problem}\n", node.address))
     });
+    let problems: String = problems.collect();
+    let separator = if problems.is_empty() { "" } else { "\n\n" };
     format!(
-        "{header}\n{}{}",
-        nodes_table(&report.nodes),
-        problems.collect::<String>()
+        "{header}\n{}{separator}{problems}",
+        nodes_table(&report.nodes)
     )
 }
 
