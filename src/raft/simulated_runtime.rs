@@ -27,7 +27,8 @@ impl AsyncRuntime for SimulatedRuntime {
     type Sleep = <TokioRuntime as AsyncRuntime>::Sleep;
     type Instant = <TokioRuntime as AsyncRuntime>::Instant;
     type TimeoutError = <TokioRuntime as AsyncRuntime>::TimeoutError;
-    type Timeout<R, T: Future<Output = R> + OptionalSend> = <TokioRuntime as AsyncRuntime>::Timeout<R, T>;
+    type Timeout<R, T: Future<Output = R> + OptionalSend> =
+        <TokioRuntime as AsyncRuntime>::Timeout<R, T>;
     type ThreadLocalRng = <Seeded as AsyncRuntime>::ThreadLocalRng;
     type Mpsc = <TokioRuntime as AsyncRuntime>::Mpsc;
     type Watch = <TokioRuntime as AsyncRuntime>::Watch;
@@ -50,11 +51,17 @@ impl AsyncRuntime for SimulatedRuntime {
         TokioRuntime::sleep_until(deadline)
     }
 
-    fn timeout<R, F: Future<Output = R> + OptionalSend>(duration: Duration, future: F) -> Self::Timeout<R, F> {
+    fn timeout<R, F: Future<Output = R> + OptionalSend>(
+        duration: Duration,
+        future: F,
+    ) -> Self::Timeout<R, F> {
         TokioRuntime::timeout(duration, future)
     }
 
-    fn timeout_at<R, F: Future<Output = R> + OptionalSend>(deadline: Self::Instant, future: F) -> Self::Timeout<R, F> {
+    fn timeout_at<R, F: Future<Output = R> + OptionalSend>(
+        deadline: Self::Instant,
+        future: F,
+    ) -> Self::Timeout<R, F> {
         TokioRuntime::timeout_at(deadline, future)
     }
 
@@ -64,11 +71,15 @@ impl AsyncRuntime for SimulatedRuntime {
 
     fn thread_rng() -> Self::ThreadLocalRng {
         let drawn = Seeded::scope(rng::u64(), async { Seeded::thread_rng() });
-        drawn.now_or_never().expect("a generator is made without waiting")
+        drawn
+            .now_or_never()
+            .expect("a generator is made without waiting")
     }
 
     fn new(threads: usize) -> Self {
-        Self { tokio: TokioRuntime::new(threads) }
+        Self {
+            tokio: TokioRuntime::new(threads),
+        }
     }
 
     fn block_on<F, T>(&mut self, future: F) -> T

@@ -43,14 +43,10 @@ fn a_flag_beats_the_environment_which_beats_the_file_which_beats_the_default() {
     assert_eq!(config.heartbeat, Duration::from_millis(70));
     assert_eq!(config.request_timeout, Duration::from_secs(6));
     assert_eq!(config.segment_bytes, 8 * MIB);
-<<<<<<< HEAD
-    assert_eq!(config.election_timeout, Duration::from_millis(600));
-=======
     assert_eq!(
         config.election_timeout,
         NodeConfig::default().election_timeout
     );
->>>>>>> cli
 }
 
 #[test]
