@@ -1,0 +1,216 @@
+//! One node: a process, its data directory, its ports, its log.
+
+use std::{
+    fs::{File, OpenOptions},
+    path::{Path, PathBuf},
+    process::{Child, Stdio},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{cli, ports, wait::eventually};
+
+/// How long a node may take to stop in order.
+const STOP_WITHIN: Duration = Duration::from_secs(20);
+
+/// Where a node is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Addresses {
+    /// By clients.
+    pub client: String,
+    /// By members.
+    pub peer: String,
+    /// Over HTTP.
+    pub http: String,
+}
+
+impl Addresses {
+    /// Three free ports of this machine.
+    #[must_use]
+    pub fn free() -> Self {
+        Self { client: ports::free_address(), peer: ports::free_address(), http: ports::free_address() }
+    }
+}
+
+/// One node. Its process is killed when this is dropped.
+#[derive(Debug)]
+pub struct TestNode {
+    /// Its place in the cluster's list, and its directory's name.
+    pub name: String,
+    /// Its data directory.
+    pub data_dir: PathBuf,
+    /// Its addresses, the same at every start.
+    pub addresses: Addresses,
+    log: PathBuf,
+    flags: Vec<String>,
+    process: Option<Child>,
+}
+
+impl TestNode {
+    /// A node in `dir`, not started yet; `flags` are added to its `serve` command.
+    #[must_use]
+    pub fn new(dir: &Path, name: &str, flags: &[String]) -> Self {
+        Self {
+            name: name.to_owned(),
+            data_dir: dir.join(name),
+            addresses: Addresses::free(),
+            log: dir.join(format!("{name}.log")),
+            flags: flags.to_vec(),
+            process: None,
+        }
+    }
+
+    /// Its client address.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.addresses.client
+    }
+
+    /// The `serve` command that starts it.
+    #[must_use]
+    pub fn serve(&self) -> std::process::Command {
+        let mut command = cli::command();
+        command.arg("serve").arg("--data-dir").arg(&self.data_dir);
+        command.args(["--listen", &self.addresses.client, "--peer-listen", &self.addresses.peer]);
+        command.args(["--http-listen", &self.addresses.http]).args(&self.flags);
+        command
+    }
+
+    /// Starts its process; the log goes on where it was.
+    ///
+    /// # Panics
+    /// If it runs already.
+    pub fn start(&mut self) {
+        assert!(self.process.is_none(), "{} runs already", self.name);
+        let log: File = OpenOptions::new().create(true).append(true).open(&self.log).unwrap();
+        let mut command = self.serve();
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        self.process = Some(command.spawn().unwrap());
+    }
+
+    /// Runs `serve` in the foreground: for starts that must fail.
+    pub async fn fails_to_start(&self) -> cli::CliOutput {
+        cli::run(self.serve(), &[]).await
+    }
+
+    /// Whether its process was started and not ended by this harness.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.process.is_some()
+    }
+
+    fn signal(&self, signal: Signal) {
+        let child = self.process.as_ref().unwrap_or_else(|| panic!("{} does not run", self.name));
+        kill_process(Pid::from_child(child), signal).unwrap();
+    }
+
+    /// The process's id.
+    ///
+    /// # Panics
+    /// If it does not run.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().unwrap().id()
+    }
+
+    /// SIGKILL; returns when the process is gone.
+    ///
+    /// # Panics
+    /// If it does not run, or had ended by itself.
+    pub fn kill9(&mut self) {
+        self.signal(Signal::KILL);
+        let status = self.process.take().unwrap().wait().unwrap();
+        assert_eq!(status.code(), None, "{} had ended by itself: {status}", self.name);
+    }
+
+    /// SIGTERM; returns when the process has stopped in order.
+    ///
+    /// # Panics
+    /// When it does not stop in time, or says that it failed.
+    pub async fn terminate(&mut self) {
+        self.ask_to_stop();
+        self.stopped().await;
+    }
+
+    /// SIGTERM; does not wait.
+    pub fn ask_to_stop(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Waits until the process has stopped in order.
+    ///
+    /// # Panics
+    /// When it does not stop in time, or says that it failed.
+    pub async fn stopped(&mut self) {
+        let code = self.ended().await;
+        assert_eq!(code, 0, "{} did not stop in order", self.name);
+    }
+
+    /// Waits until the process has ended; answers its exit code, -1 for a signal.
+    ///
+    /// # Panics
+    /// When it does not end in time.
+    pub async fn ended(&mut self) -> i32 {
+        let name = self.name.clone();
+        let child = self.process.as_mut().unwrap();
+        let status = eventually(&format!("{name} ends"), STOP_WITHIN, async || {
+            child.try_wait().unwrap().ok_or_else(|| "it runs".to_owned())
+        })
+        .await;
+        self.process = None;
+        status.code().unwrap_or(-1)
+    }
+
+    /// SIGSTOP: alive, and silent.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// Empties its data directory, as a new disk would be.
+    ///
+    /// # Panics
+    /// If it runs.
+    pub fn wipe(&self) {
+        assert!(!self.is_running(), "{} runs", self.name);
+        std::fs::remove_dir_all(&self.data_dir).unwrap();
+    }
+
+    /// Everything it has written since its first start.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Waits until its log holds all of `words` in one line, and answers the line.
+    pub async fn logs(&self, words: &[&str], within: Duration) -> String {
+        eventually(&format!("{} logs {words:?}", self.name), within, async || {
+            let log = self.log();
+            let line = log.lines().find(|line| words.iter().all(|word| line.contains(word)));
+            line.map(str::to_owned).ok_or_else(|| "no such line".to_owned())
+        })
+        .await
+    }
+
+    /// `GET path`.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn get(&self, path: &str) -> Result<(u16, String), String> {
+        crate::http::get(&self.addresses.http, path).await
+    }
+}
+
+impl Drop for TestNode {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.process.take() {
+            child.kill().ok();
+            child.wait().ok();
+        }
+    }
+}
