@@ -36,14 +36,20 @@ fn newest_segment(node: &TestNode) -> PathBuf {
     segments.max().unwrap()
 }
 
-/// Where the records of a segment end, and where the last one begins: the length is at byte 4 of each, the type at byte 8.
+/// Where the records of a segment end, and where the last one begins. A record is its CRC-32C, its length, eight bytes
+/// that do not matter here, its payload, and padding to eight bytes; the checksum covers all behind it, and then the segment's sequence
+/// and secret, which are in the segment's header.
 fn end_of_records(segment: &Path) -> (u64, u64) {
     let bytes = std::fs::read(segment).unwrap();
+    let number = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
     let (mut last, mut at) = (4096, 4096);
-    while bytes.get(at + 8).is_some_and(|kind| *kind != 0) {
-        let length = u32::from_le_bytes(bytes[at + 4..at + 8].try_into().unwrap());
-        last = at;
-        at += (16 + length as usize).next_multiple_of(8);
+    while at + 16 < bytes.len() {
+        let next = at + (16 + number(at + 4) as usize).next_multiple_of(8);
+        let Some(covered) = bytes.get(at + 4..next) else { break };
+        if crc32c::crc32c_append(crc32c::crc32c(covered), &bytes[16..32]) != number(at) {
+            break;
+        }
+        (last, at) = (at, next);
     }
     (last as u64, at as u64)
 }

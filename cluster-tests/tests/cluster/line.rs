@@ -49,7 +49,7 @@ async fn a_takeover_at_the_line_cuts_the_journal_and_drops_later_checkpoints() {
     let waited = client.await_line(&job, id(4), std::time::Duration::from_millis(300)).await.unwrap();
     assert!(!waited.reached);
     assert_eq!(waited.late[0].worker, "slow", "{waited:?}");
-    let output = cluster.cli(&["checkpoint", "line", "job"]).await.done();
+    let output = cluster.cli(&["checkpoint", "line", "--job", "job"]).await.done();
     assert!(output.stdout.contains("0:3"), "{output:?}");
 
     phase("take the fast one over at the line");
