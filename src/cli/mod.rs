@@ -31,6 +31,9 @@ use output::{Format, Output};
 /// Where a client looks when nothing is said.
 const DEFAULT_ENDPOINT: &str = "127.0.0.1:7420";
 
+/// How long a node that has stopped may take to close its stores.
+const CLOSE_WITHIN: Duration = Duration::from_secs(10);
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
@@ -171,9 +174,15 @@ fn run(context: Context, command: Command) -> Result<Exit, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::error(format!("cannot start the runtime: {error}")))?;
+    let is_node = matches!(command, Command::Serve(_));
     let ended = runtime.block_on(Box::pin(run_online(&context, command)));
-    // A read of stdin that waits for more input must not hold up the end.
-    runtime.shutdown_background();
+    if is_node {
+        // RocksDB must be closed before the process ends: what it leaves running meets destructors at exit and aborts.
+        runtime.shutdown_timeout(CLOSE_WITHIN);
+    } else {
+        // A read of stdin that waits for more input must not hold up the end.
+        runtime.shutdown_background();
+    }
     ended
 }
 

@@ -80,7 +80,7 @@ pub(super) struct Serve {
         long,
         value_name = "FILTER",
         env = "DOS_CLUSTER_LOG",
-        default_value = "info,openraft=error"
+        default_value = "info,openraft=error,openraft::raft=off"
     )]
     log: String,
     /// How it is logged
