@@ -24,11 +24,7 @@ pub(super) async fn change_here(
             leader: status.leader,
         });
     }
-    let unknown = |node: NodeId| {
-        ProposeError::Membership(format!(
-            "{node} is not a member: `dos-cluster member list` shows them"
-        ))
-    };
+    let unknown = ProposeError::UnknownMember;
     let mut matched_index = 0;
     match change {
         Change::AddLearner(member) => group.add_learner(Member::from(member)).await?,

@@ -64,7 +64,7 @@ impl Router {
     /// The leader that this node knows of.
     #[must_use]
     pub(super) fn leader(&self) -> Option<NodeId> {
-        self.group.status().leader
+        self.group.presumed_leader()
     }
 
     /// Proposes a command at the leader and waits for the decision.
@@ -232,6 +232,13 @@ fn settle_status<T>(status: &Status) -> Try<T> {
         return Try::Again;
     }
     match super::status::detail(status) {
+        Some(pb::ErrorDetail {
+            rejected: Some(rejected),
+            ..
+        }) => Try::Done(Err(match rejected.try_into() {
+            Ok(rejected) => NodeError::Rejected(rejected),
+            Err(error) => NodeError::from(error),
+        })),
         Some(detail) if detail.code == "membership" => {
             Try::Done(Err(NodeError::Membership(status.message().to_owned())))
         }

@@ -204,6 +204,7 @@ impl From<ProposeError> for NodeError {
             },
             ProposeError::Stopped(why) => Self::RaftStopped(why),
             ProposeError::Membership(why) => Self::Membership(why),
+            ProposeError::UnknownMember(node) => Self::Rejected(Rejected::UnknownMember { node }),
         }
     }
 }

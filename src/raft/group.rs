@@ -13,12 +13,13 @@ use tokio::sync::{Notify, watch};
 
 use super::{
     RaftHandle, RaftService, compaction,
+    heard::Heard,
     log_store::LogStore,
     network::Network,
     peers::{Identity, PeerBook},
     snapshot::SnapshotDir,
     state_machine::{StateMachine, StateView},
-    status::{GroupStatus, status_of},
+    status::{GroupStatus, Role, status_of},
     types::{Answer, Peer, Proposal, TypeConfig},
 };
 use crate::{
@@ -78,6 +79,9 @@ pub enum ProposeError {
     /// A membership change was refused.
     #[error("the membership was not changed: {0}")]
     Membership(String),
+    /// A membership change of a node that is none of the members; nothing has happened.
+    #[error("{0} is not a member")]
+    UnknownMember(NodeId),
 }
 
 /// A decided command.
@@ -97,6 +101,7 @@ pub struct Group {
     wal: Wal,
     peers: PeerBook,
     snapshots: SnapshotDir,
+    heard: Heard,
     stop: Arc<Notify>,
 }
 
@@ -158,6 +163,7 @@ impl Group {
             wal,
             peers,
             snapshots,
+            heard: Heard::new(options.election_timeout),
             stop,
         })
     }
@@ -169,6 +175,7 @@ impl Group {
             self.raft.clone(),
             self.peers.clone(),
             self.snapshots.clone(),
+            self.heard.clone(),
         )
     }
 
@@ -282,7 +289,18 @@ impl Group {
     /// What the group says of itself.
     #[must_use]
     pub fn status(&self) -> GroupStatus {
-        status_of(&self.raft.metrics().borrow_watched().clone())
+        let status = status_of(&self.raft.metrics().borrow_watched().clone());
+        let leader = status
+            .leader
+            .filter(|_| status.role == Role::Leader || self.heard.lately());
+        GroupStatus { leader, ..status }
+    }
+
+    /// Whom Raft follows, heard lately or not: whom to ask first.
+    #[must_use]
+    pub fn presumed_leader(&self) -> Option<NodeId> {
+        let metrics = self.raft.metrics();
+        metrics.borrow_watched().current_leader.map(NodeId)
     }
 
     /// The leader that this node knows of, and changes of it.

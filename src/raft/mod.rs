@@ -18,6 +18,7 @@
 
 mod compaction;
 mod group;
+mod heard;
 mod log_store;
 mod network;
 mod peers;

@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     RaftHandle,
+    heard::Heard,
     peers::PeerBook,
     receive_snapshot,
     snapshot::{SnapshotDir, SnapshotHandle},
@@ -28,6 +29,7 @@ pub struct RaftService {
     raft: RaftHandle,
     peers: PeerBook,
     snapshots: SnapshotDir,
+    heard: Heard,
 }
 
 fn bad(error: &CodecError) -> Status {
@@ -39,11 +41,17 @@ fn stopped(error: impl std::fmt::Display) -> Status {
 }
 
 impl RaftService {
-    pub(super) fn new(raft: RaftHandle, peers: PeerBook, snapshots: SnapshotDir) -> Self {
+    pub(super) fn new(
+        raft: RaftHandle,
+        peers: PeerBook,
+        snapshots: SnapshotDir,
+        heard: Heard,
+    ) -> Self {
         Self {
             raft,
             peers,
             snapshots,
+            heard,
         }
     }
 
@@ -105,6 +113,13 @@ fn heartbeat_result(
     }
 }
 
+/// A message that is not refused for its vote is the leader's.
+fn note(heard: &Heard, result: &StreamAppendResult<TypeConfig>) {
+    if !matches!(result, Err(StreamAppendError::HigherVote(_))) {
+        heard.now();
+    }
+}
+
 #[tonic::async_trait]
 impl pb::raft_server::Raft for RaftService {
     type AppendStream = BoxStream<'static, Result<pb::RaftAppendResponse, Status>>;
@@ -121,11 +136,14 @@ impl pb::raft_server::Raft for RaftService {
         self.peers.check(first.header.as_ref())?;
         let first = append_request(first).map_err(|e| bad(&e))?;
         let answers = self.raft.stream_append(well_formed(first, requests));
-        Ok(Response::new(
-            answers
-                .map(|answer| answer.map(append_response).map_err(stopped))
-                .boxed(),
-        ))
+        let heard = self.heard.clone();
+        let answer = move |answer: Result<StreamAppendResult<TypeConfig>, _>| {
+            if let Ok(result) = &answer {
+                note(&heard, result);
+            }
+            answer.map(append_response).map_err(stopped)
+        };
+        Ok(Response::new(answers.map(answer).boxed()))
     }
 
     async fn heartbeat(
@@ -137,9 +155,9 @@ impl pb::raft_server::Raft for RaftService {
         let request = append_request(request).map_err(|e| bad(&e))?;
         let previous = request.prev_log_id;
         let response = self.raft.append_entries(request).await.map_err(stopped)?;
-        Ok(Response::new(append_response(heartbeat_result(
-            response, previous,
-        ))))
+        let result = heartbeat_result(response, previous);
+        note(&self.heard, &result);
+        Ok(Response::new(append_response(result)))
     }
 
     async fn vote(

@@ -42,7 +42,7 @@ pub struct GroupStatus {
     pub role: Role,
     /// Raft's term.
     pub term: u64,
-    /// The leader that this node knows of.
+    /// The leader that this node leads as, or has heard lately.
     pub leader: Option<NodeId>,
     /// Its last log index.
     pub last_log_index: u64,

@@ -40,6 +40,13 @@ pub(super) async fn serve(
     }
 }
 
+/// Whether every check passes.
+pub(super) fn is_ready(shared: &Shared) -> bool {
+    checks::run(shared)
+        .iter()
+        .all(|check| check.problem.is_none())
+}
+
 /// 200 when every check passes, 503 otherwise; `?verbose` lists them.
 async fn ready(State(shared): State<Arc<Shared>>, RawQuery(query): RawQuery) -> impl IntoResponse {
     let checks = checks::run(&shared);

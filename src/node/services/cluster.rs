@@ -12,7 +12,7 @@ use crate::{
     domain::NodeId,
     env::{task, time, time::Instant},
     node::{
-        bootstrap,
+        bootstrap, http,
         shared::{Phase, Running, Shared},
         status::NodeError,
     },
@@ -35,7 +35,7 @@ impl Cluster {
     }
 }
 
-/// `grpc.health.v1.Health`: serving while this node is a member that knows a leader.
+/// `grpc.health.v1.Health`: serving while `/readyz` says that this node is ready.
 pub(super) fn health(
     shared: &Arc<Shared>,
 ) -> tonic_health::pb::health_server::HealthServer<impl tonic_health::pb::health_server::Health> {
@@ -43,9 +43,7 @@ pub(super) fn health(
     let shared = Arc::downgrade(shared);
     task::spawn(async move {
         while let Some(shared) = shared.upgrade() {
-            let ready = shared
-                .running()
-                .is_ok_and(|running| running.router.leader().is_some());
+            let ready = http::is_ready(&shared);
             drop(shared);
             let status = if ready {
                 tonic_health::ServingStatus::Serving
