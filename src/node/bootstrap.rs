@@ -15,8 +15,7 @@ use crate::{
     },
     pb,
     pb::{change_members_request::Change, cluster_client::ClusterClient},
-    raft::Identity,
-    storage::state::StateStore,
+    raft::{Group, Identity},
 };
 
 /// How long another node is given for each step.
@@ -242,12 +241,9 @@ pub(super) async fn join(
 pub(super) async fn refuse_a_copy(
     shared: &Shared,
     identity: Identity,
-    store: &dyn StateStore,
+    group: &Group,
 ) -> Result<(), Fault> {
-    let known = store
-        .load()?
-        .member(identity.node)
-        .map(|member| member.peer_address.clone());
+    let known = group.peers().peer_address(identity.node);
     let Some(address) = known.filter(|address| *address != shared.addresses.peer) else {
         return Ok(());
     };

@@ -172,8 +172,12 @@ impl Shared {
             election_timeout: self.config.election_timeout,
             snapshot_log_bytes: self.config.snapshot_log_bytes,
         };
-        super::bootstrap::refuse_a_copy(self, identity, stores.state.as_ref()).await?;
         let group = Group::start(options, stores.wal, stores.state).await?;
+        // Only with the log applied is it known where this node was last; nothing of the group answers yet.
+        if let Err(copy) = super::bootstrap::refuse_a_copy(self, identity, &group).await {
+            group.stop().await;
+            return Err(copy);
+        }
         let router = Router::new(group, self.links.clone());
         let queue = AppendQueue::start(router.clone(), self.metrics.clone());
         let running = Arc::new(Running {
