@@ -19,6 +19,9 @@ use crate::{
     pb::{self, journals_client::JournalsClient},
 };
 
+/// However little time is left, an attempt gets this much.
+const ATTEMPT_MIN: Duration = Duration::from_millis(100);
+
 /// What a read must at least contain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Floor {
@@ -66,11 +69,12 @@ pub(super) struct NodeRead {
 }
 
 impl NodeRead {
-    /// Asks `address` for the range; it answers once it has applied the floor.
+    /// Asks `address` for the range; it answers once it has applied the floor, or says `within` that time why not.
     pub(super) async fn open(
         client: &Client,
         address: &str,
         range: &ReadRange,
+        within: Duration,
     ) -> Result<Self, Failure> {
         let silence = client.options().attempt_timeout;
         let channel = client.channel(address).map_err(|error| {
@@ -82,15 +86,17 @@ impl NodeRead {
             to: range.to.map(|to| to.0),
             floor: Some(range.floor.into()),
         };
+        let mut request = tonic::Request::new(request);
+        request.set_timeout(within); // of the first answer: for the node to know
         let open = async {
             let answers = stub!(JournalsClient, channel).read(request).await;
             let mut answers = answers.map_err(|s| Failure::of(&s))?.into_inner();
             let first = answers.next().await;
             Ok::<_, Failure>((first.transpose().map_err(|s| Failure::of(&s))?, answers))
         };
-        let (first, answers) = time::timeout(silence, open)
+        let (first, answers) = time::timeout(within, open)
             .await
-            .map_err(|_| Failure::timeout(silence))??;
+            .map_err(|_| Failure::timeout(within))??;
         use pb::read_response::Response;
         let Some(Response::Header(header)) = first.and_then(|answer| answer.response) else {
             return Err(Failure::bad_answer(
@@ -267,7 +273,10 @@ impl JournalReader {
         let Some(address) = self.queue.pop() else {
             return Err(self.give_up());
         };
-        match NodeRead::open(&self.client, &address, &self.range).await {
+        let options = self.client.options();
+        let left = options.timeout.saturating_sub(self.progressed.elapsed());
+        let within = options.attempt_timeout.min(left.max(ATTEMPT_MIN));
+        match NodeRead::open(&self.client, &address, &self.range, within).await {
             Ok(read) => self.adopt(address, read),
             Err(failure) => self.note(&address, failure).await,
         }

@@ -207,7 +207,8 @@ impl Shared<'_> {
             to: Some(range.to),
             floor: self.floor,
         };
-        let mut read = match NodeRead::open(self.client, address, &wanted).await {
+        let within = self.client.options().attempt_timeout;
+        let mut read = match NodeRead::open(self.client, address, &wanted, within).await {
             Ok(read) => read,
             Err(failure) => return Ok(Err(failure)),
         };
