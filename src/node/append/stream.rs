@@ -69,7 +69,11 @@ pub(in crate::node) async fn serve(
                     stream.news = true; // a last progress, even if nothing was sent
                     Ok(())
                 }
-                Err(_) => return, // the client is gone: what it sent may still be committed
+                // The client is gone, or sent what is no message; what it sent before may still be committed.
+                Err(status) => {
+                    let _ = output.try_send(Err(status));
+                    return;
+                }
             },
             () = stops(&mut stopping) => Err(NodeError::LeaderLost { why: "this node is stopping".to_owned() }),
             () = output.closed() => return,
