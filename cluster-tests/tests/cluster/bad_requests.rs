@@ -112,7 +112,7 @@ async fn without_a_quorum_every_call_answers_in_time_and_names_who_is_missing() 
         cluster.nodes[*place].kill9();
     }
     let names: Vec<String> = missing.iter().map(|place| format!("n{}", place + 1)).collect();
-    let words = [names[0].as_str(), names[1].as_str(), "quorum"];
+    let words = [names[0].as_str(), names[1].as_str(), "not answering"];
     for endpoints in [up.clone(), cluster.endpoints()] {
         for arguments in [
             &["journal", "append", "job/other/log"][..],

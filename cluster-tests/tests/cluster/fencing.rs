@@ -2,7 +2,7 @@
 
 use dos_cluster::{
     client::ErrorKind,
-    domain::{Offset, Rejected, RestorePoint},
+    domain::{Epoch, Offset, Rejected, RestorePoint},
     pb::rejected::Reason,
 };
 use dos_cluster_tests::{Load, LoadOptions, TestCluster, assert_pattern, pattern, phase, raw, raw::RawAppend};
@@ -127,7 +127,7 @@ async fn a_leader_that_was_paused_over_a_takeover_acknowledges_nothing_of_the_ol
     old.send(pattern(OLD, 10_000, 10_000)).await;
 
     phase("the others elect, and the worker is taken over there");
-    let taken = client.takeover(&journal.owner, None, RestorePoint::Latest, "a rescuer").await.unwrap();
+    let taken = client.takeover(&journal.owner, Some(Epoch(1)), RestorePoint::Latest, "a rescuer").await.unwrap();
     let (_, _, cut) = taken.journals.values().next().copied().unwrap();
     assert_eq!(cut, Offset(10_000));
 
@@ -138,7 +138,7 @@ async fn a_leader_that_was_paused_over_a_takeover_acknowledges_nothing_of_the_ol
         assert!(matches!(refusal.reason(), Reason::EpochFenced(_)), "{refusal:?}");
     }
     cluster.ready().await;
-    let error = client.open_worker(&journal.owner, Some(dos_cluster::domain::Epoch(1))).await.unwrap_err();
+    let error = client.open_worker(&journal.owner, Some(Epoch(1))).await.unwrap_err();
     let Some(Rejected::EpochFenced { succession, .. }) = error.rejected() else { panic!("{error}") };
     assert_eq!(succession.by, "a rescuer");
     for node in &cluster.nodes {

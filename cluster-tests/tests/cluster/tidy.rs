@@ -16,6 +16,8 @@ const FLOORS: [&[&str]; 5] = [
 /// Floor 4's client is linked by workers, without floors 1 to 3: of floor 1 it has the door to the outside world only.
 const CLIENT_MAY_USE: &[&str] = &["domain", "codec", "pb", "env", "client"];
 const LINES_MAX: usize = 800;
+/// Tests are lists: a little more is still read with ease.
+const TEST_LINES_MAX: usize = 1000;
 
 fn floor(module: &str) -> Option<usize> {
     FLOORS.iter().position(|modules| modules.contains(&module))
@@ -118,9 +120,9 @@ fn imports_go_down_only_and_no_file_is_too_long() {
             let faulty = upward(module, &source).into_iter();
             faults.extend(faulty.map(|fault| format!("src/{}: {fault}", relative.display())));
         }
-        let lines = source.lines().count();
-        if lines > LINES_MAX {
-            faults.push(format!("src/{}: {lines} lines, at most {LINES_MAX}", relative.display()));
+        let (lines, lines_max) = (source.lines().count(), if is_test(relative) { TEST_LINES_MAX } else { LINES_MAX });
+        if lines > lines_max {
+            faults.push(format!("src/{}: {lines} lines, at most {lines_max}", relative.display()));
         }
     }
     assert_eq!(floors_seen.len(), FLOORS.len(), "every floor is there");
