@@ -43,7 +43,11 @@ impl CliOutput {
     pub fn exits_with(self, code: i32, words: &[&str]) -> Self {
         assert_eq!(self.code, code, "exit code of {self:#?}");
         for word in words {
-            assert!(self.stderr.contains(word), "{word:?} is not in {}", self.stderr);
+            assert!(
+                self.stderr.contains(word),
+                "{word:?} is not in {}",
+                self.stderr
+            );
         }
         assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
         self
@@ -55,7 +59,8 @@ impl CliOutput {
     /// If that is no JSON.
     #[must_use]
     pub fn json(&self) -> serde_json::Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("no JSON ({error}): {self:#?}"))
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("no JSON ({error}): {self:#?}"))
     }
 }
 
@@ -73,7 +78,11 @@ pub fn binary() -> &'static Path {
         let test = std::env::current_exe().unwrap();
         let profile = test.ancestors().nth(2).unwrap(); // target/debug/deps/test
         let binary = profile.join("dos-cluster");
-        assert!(binary.is_file(), "{} is missing: run `cargo build` first, or `make test`", binary.display());
+        assert!(
+            binary.is_file(),
+            "{} is missing: run `cargo build` first, or `make test`",
+            binary.display()
+        );
         refuse_a_stale(&binary);
         binary
     })
@@ -81,8 +90,14 @@ pub fn binary() -> &'static Path {
 
 /// `cargo test` does not build another package's program: one from before the last change would be tested instead.
 fn refuse_a_stale(binary: &Path) {
-    let modified = |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).ok();
-    let Ok(sources) = std::fs::read_to_string(binary.with_extension("d")) else { return };
+    let modified = |path: &Path| {
+        path.metadata()
+            .and_then(|metadata| metadata.modified())
+            .ok()
+    };
+    let Ok(sources) = std::fs::read_to_string(binary.with_extension("d")) else {
+        return;
+    };
     let sources = sources.split_once(": ").map_or("", |(_, sources)| sources);
     for source in sources.split_whitespace().map(Path::new) {
         assert!(
@@ -119,7 +134,9 @@ pub async fn cli(endpoints: &str, arguments: &[&str]) -> CliOutput {
 /// When it hangs.
 pub async fn cli_with_stdin(endpoints: &str, arguments: &[&str], input: &[u8]) -> CliOutput {
     let mut command = command();
-    command.env("DOS_CLUSTER_ENDPOINTS", endpoints).args(arguments);
+    command
+        .env("DOS_CLUSTER_ENDPOINTS", endpoints)
+        .args(arguments);
     run(command, input).await
 }
 
@@ -131,7 +148,11 @@ pub async fn run(command: std::process::Command, input: &[u8]) -> CliOutput {
     let began = Instant::now();
     let shown = format!("{command:?}");
     let mut command = tokio::process::Command::from(command);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
     let mut child = command.spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let feed = async move {
@@ -139,7 +160,9 @@ pub async fn run(command: std::process::Command, input: &[u8]) -> CliOutput {
     };
     let both = async { tokio::join!(child.wait_with_output(), feed).0 };
     let output = tokio::time::timeout(COMMAND_WITHIN, both).await;
-    let output = output.unwrap_or_else(|_| panic!("no end within {COMMAND_WITHIN:?}: {shown}")).unwrap();
+    let output = output
+        .unwrap_or_else(|_| panic!("no end within {COMMAND_WITHIN:?}: {shown}"))
+        .unwrap();
     CliOutput {
         code: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

@@ -36,14 +36,25 @@ impl ClusterOptions {
     /// This many nodes that elect fast.
     #[must_use]
     pub fn new(nodes: usize) -> Self {
-        let flags = ["--heartbeat", "100ms", "--election-timeout", "500ms", "--segment-bytes", "4MiB"];
-        Self { nodes, flags: flags.map(str::to_owned).to_vec() }
+        let flags = [
+            "--heartbeat",
+            "100ms",
+            "--election-timeout",
+            "500ms",
+            "--segment-bytes",
+            "4MiB",
+        ];
+        Self {
+            nodes,
+            flags: flags.map(str::to_owned).to_vec(),
+        }
     }
 
     /// With flags for `serve`.
     #[must_use]
     pub fn with(mut self, flags: &[&str]) -> Self {
-        self.flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        self.flags
+            .extend(flags.iter().map(|flag| (*flag).to_owned()));
         self
     }
 
@@ -96,8 +107,14 @@ impl TestCluster {
 
     async fn make(options: ClusterOptions, permit: Option<SemaphorePermit<'static>>) -> Self {
         let dir = TempDir::with_prefix("dos-cluster-test-").unwrap();
-        let mut cluster =
-            Self { nodes: Vec::new(), options, allowed: Vec::new(), dir, finished: false, _permit: permit };
+        let mut cluster = Self {
+            nodes: Vec::new(),
+            options,
+            allowed: Vec::new(),
+            dir,
+            finished: false,
+            _permit: permit,
+        };
         for _ in 0..cluster.options.nodes {
             cluster.add_node();
         }
@@ -117,7 +134,11 @@ impl TestCluster {
     /// Starts one more node with an empty directory; answers its place.
     pub fn add_node(&mut self) -> usize {
         let place = self.nodes.len();
-        let mut node = TestNode::new(self.dir.path(), &format!("node{}", place + 1), &self.options.flags);
+        let mut node = TestNode::new(
+            self.dir.path(),
+            &format!("node{}", place + 1),
+            &self.options.flags,
+        );
         node.start();
         self.nodes.push(node);
         place
@@ -165,8 +186,15 @@ impl TestCluster {
     /// When it does not answer.
     pub async fn status(&self, place: usize) -> Result<pb::StatusResponse, String> {
         let options = ClientOptions::new([self.nodes[place].address()]);
-        let client = Client::new(ClientOptions { timeout: Duration::from_secs(2), ..options }).unwrap();
-        client.status_of(self.nodes[place].address()).await.map_err(|error| error.to_string())
+        let client = Client::new(ClientOptions {
+            timeout: Duration::from_secs(2),
+            ..options
+        })
+        .unwrap();
+        client
+            .status_of(self.nodes[place].address())
+            .await
+            .map_err(|error| error.to_string())
     }
 
     /// Waits until a node answers at all.
@@ -189,9 +217,19 @@ impl TestCluster {
         eventually("the nodes agree on a leader", SETTLE_WITHIN, async || {
             let statuses = self.statuses().await?;
             let leads = |status: &pb::StatusResponse| status.state() == pb::NodeState::Leader;
-            let seen = || statuses.iter().map(|(place, s)| (*place, s.state(), s.term, s.leader_id)).collect::<Vec<_>>();
-            let (place, leader) = statuses.iter().find(|(_, s)| leads(s)).ok_or_else(|| format!("{:?}", seen()))?;
-            let agreed = statuses.iter().all(|(_, s)| s.leader_id == leader.node_id && s.term == leader.term);
+            let seen = || {
+                statuses
+                    .iter()
+                    .map(|(place, s)| (*place, s.state(), s.term, s.leader_id))
+                    .collect::<Vec<_>>()
+            };
+            let (place, leader) = statuses
+                .iter()
+                .find(|(_, s)| leads(s))
+                .ok_or_else(|| format!("{:?}", seen()))?;
+            let agreed = statuses
+                .iter()
+                .all(|(_, s)| s.leader_id == leader.node_id && s.term == leader.term);
             check(agreed, || format!("{:?}", seen()))?;
             Ok(*place)
         })
@@ -201,7 +239,9 @@ impl TestCluster {
     /// A running node that does not lead.
     pub async fn follower(&self) -> usize {
         let leader = self.leader().await;
-        (0..self.nodes.len()).find(|place| *place != leader && self.nodes[*place].is_running()).unwrap()
+        (0..self.nodes.len())
+            .find(|place| *place != leader && self.nodes[*place].is_running())
+            .unwrap()
     }
 
     /// Waits until there is a leader and every running node says that it is ready.
@@ -221,9 +261,17 @@ impl TestCluster {
     pub async fn converged(&self) {
         eventually("the nodes have the same state", SETTLE_WITHIN, async || {
             let statuses = self.statuses().await?;
-            let seen: Vec<_> = statuses.iter().map(|(_, s)| (s.applied_index, s.state_hash)).collect();
-            check(seen.windows(2).all(|pair| pair[0].0 == pair[1].0), || format!("{seen:?}"))?;
-            assert!(seen.windows(2).all(|pair| pair[0] == pair[1]), "the same log, but another state: {seen:?}");
+            let seen: Vec<_> = statuses
+                .iter()
+                .map(|(_, s)| (s.applied_index, s.state_hash))
+                .collect();
+            check(seen.windows(2).all(|pair| pair[0].0 == pair[1].0), || {
+                format!("{seen:?}")
+            })?;
+            assert!(
+                seen.windows(2).all(|pair| pair[0] == pair[1]),
+                "the same log, but another state: {seen:?}"
+            );
             Ok(())
         })
         .await;
@@ -257,7 +305,12 @@ impl TestCluster {
         }
         for node in &self.nodes {
             let faults = logs::faults(&node.log(), &self.allowed);
-            assert!(faults.is_empty(), "{} logged what no test allows:\n{}", node.name, faults.join("\n"));
+            assert!(
+                faults.is_empty(),
+                "{} logged what no test allows:\n{}",
+                node.name,
+                faults.join("\n")
+            );
         }
         self.finished = true;
     }
@@ -270,7 +323,11 @@ impl Drop for TestCluster {
             return;
         }
         for node in &self.nodes {
-            println!("=== the end of {}'s log:\n{}", node.name, logs::tail(&node.log(), SHOWN_LINES));
+            println!(
+                "=== the end of {}'s log:\n{}",
+                node.name,
+                logs::tail(&node.log(), SHOWN_LINES)
+            );
         }
         if std::env::var_os("DOS_TEST_KEEP").is_some() {
             self.dir.disable_cleanup(true);

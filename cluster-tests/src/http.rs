@@ -11,7 +11,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 pub async fn get(address: &str, path: &str) -> Result<(u16, String), String> {
     let exchange = async {
         let mut stream = tokio::net::TcpStream::connect(address).await?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await?;
@@ -21,7 +22,9 @@ pub async fn get(address: &str, path: &str) -> Result<(u16, String), String> {
         .await
         .map_err(|_| format!("{address}{path}: no answer"))?
         .map_err(|error| format!("{address}{path}: {error}"))?;
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| format!("{address}{path}: no HTTP: {answer:?}"))?;
+    let (head, body) = answer
+        .split_once("\r\n\r\n")
+        .ok_or_else(|| format!("{address}{path}: no HTTP: {answer:?}"))?;
     let code = head.split(' ').nth(1).and_then(|code| code.parse().ok());
     let code = code.ok_or_else(|| format!("{address}{path}: no status in {head:?}"))?;
     Ok((code, body.to_owned()))

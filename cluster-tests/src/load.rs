@@ -47,8 +47,15 @@ pub fn pattern(seed: u64, from: u64, length: usize) -> Vec<u8> {
 /// At the first byte that is not.
 pub fn assert_pattern(seed: u64, from: u64, bytes: &[u8]) {
     let expected = pattern(seed, from, bytes.len());
-    if let Some(at) = bytes.iter().zip(&expected).position(|(found, expected)| found != expected) {
-        panic!("byte {} is not what was written (seed {seed}, read from {from})", from + at as u64);
+    if let Some(at) = bytes
+        .iter()
+        .zip(&expected)
+        .position(|(found, expected)| found != expected)
+    {
+        panic!(
+            "byte {} is not what was written (seed {seed}, read from {from})",
+            from + at as u64
+        );
     }
 }
 
@@ -66,7 +73,11 @@ pub struct LoadOptions {
 impl Default for LoadOptions {
     /// About 4 MB/s.
     fn default() -> Self {
-        Self { piece: 16 << 10, every: Duration::from_millis(4), seed: 1 }
+        Self {
+            piece: 16 << 10,
+            every: Duration::from_millis(4),
+            seed: 1,
+        }
     }
 }
 
@@ -91,9 +102,19 @@ impl Load {
     }
 
     /// Begins to write as a worker of this epoch.
-    pub async fn start_as(client: &Client, journal: &JournalRef, epoch: Epoch, options: LoadOptions) -> Self {
-        let append = AppendOptions { give_up_after: Some(Duration::from_secs(60)), ..AppendOptions::of(client) };
-        let stream = AppendStream::open(client, journal, JournalKind::Raw, epoch, None, append).await.unwrap();
+    pub async fn start_as(
+        client: &Client,
+        journal: &JournalRef,
+        epoch: Epoch,
+        options: LoadOptions,
+    ) -> Self {
+        let append = AppendOptions {
+            give_up_after: Some(Duration::from_secs(60)),
+            ..AppendOptions::of(client)
+        };
+        let stream = AppendStream::open(client, journal, JournalKind::Raw, epoch, None, append)
+            .await
+            .unwrap();
         let watch = stream.watch();
         let (stop, stopped) = watch::channel(false);
         let longest_gap_ms = Arc::new(AtomicU64::new(0));
@@ -130,9 +151,15 @@ impl Load {
     pub async fn advance(&self, bytes: u64) {
         let until = self.durable() + bytes;
         eventually("the writer goes on", Duration::from_secs(60), async || {
-            assert!(!self.task.is_finished(), "the writer ended: {:?}", self.watch.phase());
+            assert!(
+                !self.task.is_finished(),
+                "the writer ended: {:?}",
+                self.watch.phase()
+            );
             let durable = self.durable();
-            crate::wait::check(durable >= until, || format!("{durable} of {until}: {:?}", self.watch.phase()))
+            crate::wait::check(durable >= until, || {
+                format!("{durable} of {until}: {:?}", self.watch.phase())
+            })
         })
         .await;
     }

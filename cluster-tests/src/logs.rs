@@ -8,7 +8,10 @@ const ALWAYS_ALLOWED: &[&str] = &[];
 pub fn tail(log: &str, lines: usize) -> String {
     let is_frame = |line: &str| {
         let line = line.trim_start();
-        line.starts_with("at /") || line.split_once(": ").is_some_and(|(n, _)| n.parse::<u32>().is_ok())
+        line.starts_with("at /")
+            || line
+                .split_once(": ")
+                .is_some_and(|(n, _)| n.parse::<u32>().is_ok())
     };
     let told: Vec<_> = log.lines().filter(|line| !is_frame(line)).collect();
     told[told.len().saturating_sub(lines)..].join("\n")
@@ -19,7 +22,8 @@ pub fn tail(log: &str, lines: usize) -> String {
 #[must_use]
 pub fn faults(log: &str, allowed: &[String]) -> Vec<String> {
     let is_allowed = |line: &str| {
-        allowed.iter().any(|word| line.contains(word.as_str())) || ALWAYS_ALLOWED.iter().any(|word| line.contains(word))
+        allowed.iter().any(|word| line.contains(word.as_str()))
+            || ALWAYS_ALLOWED.iter().any(|word| line.contains(word))
     };
     let is_fault = |line: &&str| {
         let bug = line.contains("panicked at") || line.contains("met a bug");

@@ -29,7 +29,11 @@ impl Addresses {
     /// Three free ports of this machine.
     #[must_use]
     pub fn free() -> Self {
-        Self { client: ports::free_address(), peer: ports::free_address(), http: ports::free_address() }
+        Self {
+            client: ports::free_address(),
+            peer: ports::free_address(),
+            http: ports::free_address(),
+        }
     }
 }
 
@@ -72,8 +76,15 @@ impl TestNode {
     pub fn serve(&self) -> std::process::Command {
         let mut command = cli::command();
         command.arg("serve").arg("--data-dir").arg(&self.data_dir);
-        command.args(["--listen", &self.addresses.client, "--peer-listen", &self.addresses.peer]);
-        command.args(["--http-listen", &self.addresses.http]).args(&self.flags);
+        command.args([
+            "--listen",
+            &self.addresses.client,
+            "--peer-listen",
+            &self.addresses.peer,
+        ]);
+        command
+            .args(["--http-listen", &self.addresses.http])
+            .args(&self.flags);
         command
     }
 
@@ -83,9 +94,16 @@ impl TestNode {
     /// If it runs already.
     pub fn start(&mut self) {
         assert!(self.process.is_none(), "{} runs already", self.name);
-        let log: File = OpenOptions::new().create(true).append(true).open(&self.log).unwrap();
+        let log: File = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.log)
+            .unwrap();
         let mut command = self.serve();
-        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log);
         self.process = Some(command.spawn().unwrap());
     }
 
@@ -101,7 +119,10 @@ impl TestNode {
     }
 
     fn signal(&self, signal: Signal) {
-        let child = self.process.as_ref().unwrap_or_else(|| panic!("{} does not run", self.name));
+        let child = self
+            .process
+            .as_ref()
+            .unwrap_or_else(|| panic!("{} does not run", self.name));
         kill_process(Pid::from_child(child), signal).unwrap();
     }
 
@@ -121,7 +142,12 @@ impl TestNode {
     pub fn kill9(&mut self) {
         self.signal(Signal::KILL);
         let status = self.process.take().unwrap().wait().unwrap();
-        assert_eq!(status.code(), None, "{} had ended by itself: {status}", self.name);
+        assert_eq!(
+            status.code(),
+            None,
+            "{} had ended by itself: {status}",
+            self.name
+        );
     }
 
     /// SIGTERM; returns when the process has stopped in order.
@@ -155,7 +181,10 @@ impl TestNode {
         let name = self.name.clone();
         let child = self.process.as_mut().unwrap();
         let status = eventually(&format!("{name} ends"), STOP_WITHIN, async || {
-            child.try_wait().unwrap().ok_or_else(|| "it runs".to_owned())
+            child
+                .try_wait()
+                .unwrap()
+                .ok_or_else(|| "it runs".to_owned())
         })
         .await;
         self.process = None;
@@ -189,11 +218,18 @@ impl TestNode {
 
     /// Waits until its log holds all of `words` in one line, and answers the line.
     pub async fn logs(&self, words: &[&str], within: Duration) -> String {
-        eventually(&format!("{} logs {words:?}", self.name), within, async || {
-            let log = self.log();
-            let line = log.lines().find(|line| words.iter().all(|word| line.contains(word)));
-            line.map(str::to_owned).ok_or_else(|| "no such line".to_owned())
-        })
+        eventually(
+            &format!("{} logs {words:?}", self.name),
+            within,
+            async || {
+                let log = self.log();
+                let line = log
+                    .lines()
+                    .find(|line| words.iter().all(|word| line.contains(word)));
+                line.map(str::to_owned)
+                    .ok_or_else(|| "no such line".to_owned())
+            },
+        )
         .await
     }
 

@@ -29,7 +29,10 @@ pub struct Refusal {
 
 impl From<Status> for Refusal {
     fn from(status: Status) -> Self {
-        let raw = status.metadata().get_bin("dos-error-bin").and_then(|value| value.to_bytes().ok());
+        let raw = status
+            .metadata()
+            .get_bin("dos-error-bin")
+            .and_then(|value| value.to_bytes().ok());
         Self {
             code: status.code(),
             message: status.message().to_owned(),
@@ -45,8 +48,13 @@ impl Refusal {
     /// When it is no decision of the cluster.
     #[must_use]
     pub fn reason(&self) -> &pb::rejected::Reason {
-        let rejected = self.detail.as_ref().and_then(|detail| detail.rejected.as_ref());
-        rejected.and_then(|rejected| rejected.reason.as_ref()).unwrap_or_else(|| panic!("no rejection: {self:?}"))
+        let rejected = self
+            .detail
+            .as_ref()
+            .and_then(|detail| detail.rejected.as_ref());
+        rejected
+            .and_then(|rejected| rejected.reason.as_ref())
+            .unwrap_or_else(|| panic!("no rejection: {self:?}"))
     }
 }
 
@@ -68,7 +76,9 @@ pub fn journal_ref(journal: &JournalRef) -> pb::JournalRef {
 /// Asks the leader first.
 #[must_use]
 pub fn linearizable() -> pb::ReadFloor {
-    floor(pb::read_floor::Floor::Linearizable(pb::read_floor::Linearizable {}))
+    floor(pb::read_floor::Floor::Linearizable(
+        pb::read_floor::Linearizable {},
+    ))
 }
 
 /// Whatever the node has.
@@ -88,8 +98,17 @@ fn floor(floor: pb::read_floor::Floor) -> pb::ReadFloor {
 ///
 /// # Panics
 /// When the parts do not follow each other, or do not match their checksums.
-pub async fn read(address: &str, journal: &JournalRef, floor: pb::ReadFloor) -> Result<Vec<u8>, Refusal> {
-    let request = pb::ReadRequest { journal: Some(journal_ref(journal)), from: 0, to: None, floor: Some(floor) };
+pub async fn read(
+    address: &str,
+    journal: &JournalRef,
+    floor: pb::ReadFloor,
+) -> Result<Vec<u8>, Refusal> {
+    let request = pb::ReadRequest {
+        journal: Some(journal_ref(journal)),
+        from: 0,
+        to: None,
+        floor: Some(floor),
+    };
     let mut client = JournalsClient::new(channel(address)).max_decoding_message_size(8 << 20);
     let reading = async {
         let mut parts = client.read(request).await?.into_inner();
@@ -98,16 +117,30 @@ pub async fn read(address: &str, journal: &JournalRef, floor: pb::ReadFloor) -> 
             match part.response.unwrap() {
                 read_response::Response::Header(header) => tail = Some(header.stat.unwrap().tail),
                 read_response::Response::Data(data) => {
-                    assert_eq!(data.at, bytes.len() as u64, "the parts of a read follow each other");
-                    assert_eq!(data.crc32c, crc32c::crc32c(&data.data), "a part matches its checksum");
+                    assert_eq!(
+                        data.at,
+                        bytes.len() as u64,
+                        "the parts of a read follow each other"
+                    );
+                    assert_eq!(
+                        data.crc32c,
+                        crc32c::crc32c(&data.data),
+                        "a part matches its checksum"
+                    );
                     bytes.extend_from_slice(&data.data);
                 }
             }
         }
-        assert_eq!(tail, Some(bytes.len() as u64), "a read goes to the tail that it announced");
+        assert_eq!(
+            tail,
+            Some(bytes.len() as u64),
+            "a read goes to the tail that it announced"
+        );
         Ok::<_, Status>(bytes)
     };
-    Ok(tokio::time::timeout(ANSWER_WITHIN, reading).await.unwrap()?)
+    Ok(tokio::time::timeout(ANSWER_WITHIN, reading)
+        .await
+        .unwrap()?)
 }
 
 /// An append stream at one node.
@@ -128,7 +161,12 @@ impl RawAppend {
     ///
     /// # Panics
     /// When it does not answer, or not as it should.
-    pub async fn open(address: &str, journal: &JournalRef, epoch: u64, expected: Option<u64>) -> Result<Self, Refusal> {
+    pub async fn open(
+        address: &str,
+        journal: &JournalRef,
+        epoch: u64,
+        expected: Option<u64>,
+    ) -> Result<Self, Refusal> {
         Self::open_wire(address, journal_ref(journal), epoch, expected).await
     }
 
@@ -147,20 +185,39 @@ impl RawAppend {
     ) -> Result<Self, Refusal> {
         let (requests, outgoing) = mpsc::channel(64);
         let kind = pb::JournalKind::Raw.into();
-        let open = pb::OpenAppend { journal: Some(journal), kind, epoch, expected_offset };
-        let open = pb::AppendRequest { request: Some(append_request::Request::Open(open)) };
+        let open = pb::OpenAppend {
+            journal: Some(journal),
+            kind,
+            epoch,
+            expected_offset,
+        };
+        let open = pb::AppendRequest {
+            request: Some(append_request::Request::Open(open)),
+        };
         requests.send(open).await.unwrap();
         let mut client = JournalsClient::new(channel(address)).max_encoding_message_size(64 << 20);
         let opening = async {
-            let mut answers = client.append(ReceiverStream::new(outgoing)).await?.into_inner();
+            let mut answers = client
+                .append(ReceiverStream::new(outgoing))
+                .await?
+                .into_inner();
             let first = answers.message().await?;
             Ok::<_, Status>((answers, first))
         };
-        let (answers, first) = tokio::time::timeout(ANSWER_WITHIN, opening).await.unwrap()?;
-        let Some(append_response::Response::Opened(opened)) = first.and_then(|first| first.response) else {
+        let (answers, first) = tokio::time::timeout(ANSWER_WITHIN, opening)
+            .await
+            .unwrap()?;
+        let Some(append_response::Response::Opened(opened)) =
+            first.and_then(|first| first.response)
+        else {
             panic!("the first answer is `opened`");
         };
-        Ok(Self { requests, answers, next: opened.tail, opened })
+        Ok(Self {
+            requests,
+            answers,
+            next: opened.tail,
+            opened,
+        })
     }
 
     /// Sends bytes behind those before; false when the node has ended the stream.
@@ -181,7 +238,9 @@ impl RawAppend {
         let (at, data) = (self.next, data.into());
         self.next += data.len() as u64;
         let data = pb::AppendData { at, data, crc32c };
-        let request = pb::AppendRequest { request: Some(append_request::Request::Data(data)) };
+        let request = pb::AppendRequest {
+            request: Some(append_request::Request::Data(data)),
+        };
         self.requests.send(request).await.is_ok()
     }
 
@@ -194,13 +253,18 @@ impl RawAppend {
     /// When the node does not answer, or ends the stream without a word.
     pub async fn durable(&mut self) -> Result<u64, Refusal> {
         loop {
-            let answer = tokio::time::timeout(ANSWER_WITHIN, self.answers.message()).await.unwrap()?;
+            let answer = tokio::time::timeout(ANSWER_WITHIN, self.answers.message())
+                .await
+                .unwrap()?;
             let answer = answer.and_then(|answer| answer.response);
             let Some(append_response::Response::Progress(progress)) = answer else {
                 panic!("a stream ends with a status: {answer:?}");
             };
             assert!(progress.durable <= progress.written, "{progress:?}");
-            assert!(progress.durable <= self.next, "durable beyond what was sent: {progress:?}");
+            assert!(
+                progress.durable <= self.next,
+                "durable beyond what was sent: {progress:?}"
+            );
             if progress.durable == self.next {
                 return Ok(progress.durable);
             }
@@ -213,7 +277,10 @@ impl RawAppend {
     /// When it does not.
     pub async fn refused(&mut self) -> Refusal {
         loop {
-            match tokio::time::timeout(ANSWER_WITHIN, self.answers.message()).await.unwrap() {
+            match tokio::time::timeout(ANSWER_WITHIN, self.answers.message())
+                .await
+                .unwrap()
+            {
                 Ok(Some(_)) => {}
                 Ok(None) => panic!("the stream ended without a word"),
                 Err(status) => return status.into(),

@@ -12,7 +12,12 @@ use crate::verify_everywhere;
 /// The node with this data directory does not start, and says all of `words`.
 async fn refuses(node: &TestNode, words: &[&str]) {
     let output = node.fails_to_start().await;
-    let said = output.stderr.lines().find(|line| line.starts_with("error: ")).unwrap_or_default().to_owned();
+    let said = output
+        .stderr
+        .lines()
+        .find(|line| line.starts_with("error: "))
+        .unwrap_or_default()
+        .to_owned();
     let _ = output.exits_with(1, words);
     assert!(words.iter().all(|word| said.contains(word)), "{said}");
 }
@@ -32,7 +37,9 @@ fn copy_dir(from: &Path, to: &Path) {
 /// The newest segment of a stopped node's log.
 fn newest_segment(node: &TestNode) -> PathBuf {
     let entries = std::fs::read_dir(node.data_dir.join("log")).unwrap();
-    let segments = entries.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "log"));
+    let segments = entries
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|e| e == "log"));
     segments.max().unwrap()
 }
 
@@ -45,7 +52,9 @@ fn end_of_records(segment: &Path) -> (u64, u64) {
     let (mut last, mut at) = (4096, 4096);
     while at + 16 < bytes.len() {
         let next = at + (16 + number(at + 4) as usize).next_multiple_of(8);
-        let Some(covered) = bytes.get(at + 4..next) else { break };
+        let Some(covered) = bytes.get(at + 4..next) else {
+            break;
+        };
         if crc32c::crc32c_append(crc32c::crc32c(covered), &bytes[16..32]) != number(at) {
             break;
         }
@@ -61,14 +70,25 @@ async fn a_data_directory_that_is_in_use_newer_copied_or_without_its_log_is_refu
     load.advance(1 << 20).await;
     let victim = cluster.follower().await;
     let name = format!("n{}", victim + 1);
-    let mode = std::fs::metadata(&cluster.nodes[victim].data_dir).unwrap().permissions().mode();
+    let mode = std::fs::metadata(&cluster.nodes[victim].data_dir)
+        .unwrap()
+        .permissions()
+        .mode();
     assert_eq!(mode & 0o777, 0o700);
 
     phase("a data directory that another process has");
     let mut twin = TestNode::new(cluster.dir(), "twin", &[]);
     twin.data_dir.clone_from(&cluster.nodes[victim].data_dir);
     let pid = cluster.nodes[victim].pid().to_string();
-    refuses(&twin, &["is in use by process", &pid, twin.data_dir.to_str().unwrap()]).await;
+    refuses(
+        &twin,
+        &[
+            "is in use by process",
+            &pid,
+            twin.data_dir.to_str().unwrap(),
+        ],
+    )
+    .await;
 
     phase("a copy of a running node's data directory");
     let copy = cluster.dir().join("copy");
@@ -76,7 +96,16 @@ async fn a_data_directory_that_is_in_use_newer_copied_or_without_its_log_is_refu
     copy_dir(&cluster.nodes[victim].data_dir, &copy);
     cluster.nodes[victim].resume();
     twin.data_dir = copy.clone();
-    refuses(&twin, &[&name, "is running at", &cluster.nodes[victim].addresses.peer, "is a copy"]).await;
+    refuses(
+        &twin,
+        &[
+            &name,
+            "is running at",
+            &cluster.nodes[victim].addresses.peer,
+            "is a copy",
+        ],
+    )
+    .await;
 
     phase("a data directory of a newer format");
     cluster.nodes[victim].terminate().await;
@@ -84,12 +113,29 @@ async fn a_data_directory_that_is_in_use_newer_copied_or_without_its_log_is_refu
     let original = std::fs::read_to_string(&identity).unwrap();
     let body = original.replace("format_version = 1\n", "format_version = 2\n");
     let body = body.split_once("crc32c = ").unwrap().0;
-    std::fs::write(&identity, format!("{body}crc32c = {:08x}\n", crc32c::crc32c(body.as_bytes()))).unwrap();
-    refuses(&cluster.nodes[victim], &["IDENTITY", "format version 2", "reads up to 1", "newer dos-cluster"]).await;
+    std::fs::write(
+        &identity,
+        format!("{body}crc32c = {:08x}\n", crc32c::crc32c(body.as_bytes())),
+    )
+    .unwrap();
+    refuses(
+        &cluster.nodes[victim],
+        &[
+            "IDENTITY",
+            "format version 2",
+            "reads up to 1",
+            "newer dos-cluster",
+        ],
+    )
+    .await;
 
     phase("an IDENTITY with a changed byte");
     std::fs::write(&identity, original.replace("node_id = ", "node_id = 1")).unwrap();
-    refuses(&cluster.nodes[victim], &["IDENTITY", "checksum does not match"]).await;
+    refuses(
+        &cluster.nodes[victim],
+        &["IDENTITY", "checksum does not match"],
+    )
+    .await;
 
     phase("an IDENTITY that is gone, with the data still there");
     std::fs::remove_file(&identity).unwrap();
@@ -100,9 +146,17 @@ async fn a_data_directory_that_is_in_use_newer_copied_or_without_its_log_is_refu
     let log = cluster.nodes[victim].data_dir.join("log");
     let aside = cluster.dir().join("log-aside");
     std::fs::rename(&log, &aside).unwrap();
-    refuses(&cluster.nodes[victim], &["the Raft log of node", &name, "is gone", "member remove"]).await;
+    refuses(
+        &cluster.nodes[victim],
+        &["the Raft log of node", &name, "is gone", "member remove"],
+    )
+    .await;
     std::fs::create_dir(&log).unwrap();
-    refuses(&cluster.nodes[victim], &["the Raft log of node", &name, "is gone", "member remove"]).await;
+    refuses(
+        &cluster.nodes[victim],
+        &["the Raft log of node", &name, "is gone", "member remove"],
+    )
+    .await;
     std::fs::remove_dir(&log).unwrap();
     std::fs::rename(&aside, &log).unwrap();
 
@@ -111,7 +165,10 @@ async fn a_data_directory_that_is_in_use_newer_copied_or_without_its_log_is_refu
     cluster.ready().await;
     let (journal, seed) = (load.journal().clone(), load.seed());
     let total = load.stop().await;
-    assert_eq!(verify_everywhere(&cluster, &journal, seed, total).await, total);
+    assert_eq!(
+        verify_everywhere(&cluster, &journal, seed, total).await,
+        total
+    );
     cluster.finish().await;
 }
 
@@ -127,12 +184,21 @@ async fn a_node_whose_synced_log_was_damaged_refuses_to_vote_and_the_others_go_o
     let segment = newest_segment(&cluster.nodes[victim]);
     let (last, end) = end_of_records(&segment);
     assert!(last > 8192, "the log holds something: {last}..{end}");
-    let file = std::fs::OpenOptions::new().read(true).write(true).open(&segment).unwrap();
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&segment)
+        .unwrap();
     let mut byte = [0];
     let at = 4096 + (last - 4096) / 2;
     file.read_exact_at(&mut byte, at).unwrap();
     file.write_all_at(&[byte[0] ^ 4], at).unwrap();
-    let words = [segment.to_str().unwrap(), "is damaged at byte", "must not vote", "member remove"];
+    let words = [
+        segment.to_str().unwrap(),
+        "is damaged at byte",
+        "must not vote",
+        "member remove",
+    ];
     refuses(&cluster.nodes[victim], &words).await;
 
     phase("the same for the very last record that was synced");
@@ -156,17 +222,25 @@ async fn a_node_whose_synced_log_was_damaged_refuses_to_vote_and_the_others_go_o
     cluster.ready().await;
     let (journal, seed) = (load.journal().clone(), load.seed());
     let total = load.stop().await;
-    assert_eq!(verify_everywhere(&cluster, &journal, seed, total).await, total);
+    assert_eq!(
+        verify_everywhere(&cluster, &journal, seed, total).await,
+        total
+    );
     cluster.converged().await;
     cluster.finish().await;
 }
+
+/// What a power cut leaves behind a log, given the log's last record.
+type Tail = fn(&[u8]) -> Vec<u8>;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_torn_tail_is_cut_and_the_node_goes_on() {
     let mut cluster = TestCluster::start(3).await;
     let load = Load::start(&cluster.client(), "job/w/log", LoadOptions::default()).await;
-    let tails: [(&str, fn(&[u8]) -> Vec<u8>); 3] = [
-        ("the first half of a record", |record| record[..record.len() / 2].to_vec()),
+    let tails: [(&str, Tail); 3] = [
+        ("the first half of a record", |record| {
+            record[..record.len() / 2].to_vec()
+        }),
         ("bytes of nothing", |_| vec![0xa5; 3000]),
         ("zeros", |_| vec![0; 3000]),
     ];
@@ -179,17 +253,25 @@ async fn a_torn_tail_is_cut_and_the_node_goes_on() {
         let (last, end) = end_of_records(&segment);
         let bytes = std::fs::read(&segment).unwrap();
         let record = &bytes[usize::try_from(last).unwrap()..usize::try_from(end).unwrap()];
-        let file = std::fs::OpenOptions::new().write(true).open(&segment).unwrap();
+        let file = std::fs::OpenOptions::new()
+            .write(true)
+            .open(&segment)
+            .unwrap();
         file.write_all_at(&tail(record), end).unwrap();
 
         phase("the node cuts it and follows again");
         cluster.nodes[victim].start();
         cluster.ready().await;
-        cluster.nodes[victim].logs(&["INFO", "opened the log"], SETTLE_WITHIN).await;
+        cluster.nodes[victim]
+            .logs(&["INFO", "opened the log"], SETTLE_WITHIN)
+            .await;
     }
     let (journal, seed) = (load.journal().clone(), load.seed());
     let total = load.stop().await;
-    assert_eq!(verify_everywhere(&cluster, &journal, seed, total).await, total);
+    assert_eq!(
+        verify_everywhere(&cluster, &journal, seed, total).await,
+        total
+    );
     cluster.converged().await;
     cluster.finish().await;
 }

@@ -8,8 +8,7 @@ use dos_cluster::{
     pb,
 };
 use dos_cluster_tests::{
-    Load, LoadOptions, TestCluster, cli, cli_with_stdin, phase, raw,
-    raw::RawAppend,
+    Load, LoadOptions, TestCluster, cli, cli_with_stdin, phase, raw, raw::RawAppend,
 };
 use tonic::Code;
 
@@ -22,76 +21,160 @@ async fn bad_requests_are_refused_in_a_sentence_and_change_nothing() {
     let client = cluster.client();
 
     phase("unknown names");
-    let _ = cluster.cli(&["journal", "stat", "job/w/log"]).await.exits_with(4, &["job", "is not known"]);
-    let _ = cluster.cli(&["worker", "takeover", "job/w"]).await.exits_with(4, &["is not known"]);
+    let _ = cluster
+        .cli(&["journal", "stat", "job/w/log"])
+        .await
+        .exits_with(4, &["job", "is not known"]);
+    let _ = cluster
+        .cli(&["worker", "takeover", "job/w"])
+        .await
+        .exits_with(4, &["is not known"]);
     let to = cluster.dir().join("nothing");
-    let restore = ["restore", "--job", "job", "--worker", "w", "--to", to.to_str().unwrap()];
+    let restore = [
+        "restore",
+        "--job",
+        "job",
+        "--worker",
+        "w",
+        "--to",
+        to.to_str().unwrap(),
+    ];
     let _ = cluster.cli(&restore).await.exits_with(4, &["is not known"]);
     assert!(!to.exists());
-    let appended = cli_with_stdin(&endpoints, &["journal", "append", "job/w/log"], b"hello ").await.done();
+    let appended = cli_with_stdin(&endpoints, &["journal", "append", "job/w/log"], b"hello ")
+        .await
+        .done();
     assert_eq!(appended.stdout, "6\n");
-    let _ = cluster.cli(&["journal", "read", "job/w/other"]).await.exits_with(4, &["job/w/other", "is not known"]);
-    let _ = cluster.cli(&["journal", "read", "job/v/log"]).await.exits_with(4, &["job/v", "is not known"]);
-    let _ = cluster.cli(&["member", "remove", "n9"]).await.exits_with(4, &["n9", "not a member"]);
+    let _ = cluster
+        .cli(&["journal", "read", "job/w/other"])
+        .await
+        .exits_with(4, &["job/w/other", "is not known"]);
+    let _ = cluster
+        .cli(&["journal", "read", "job/v/log"])
+        .await
+        .exits_with(4, &["job/v", "is not known"]);
+    let _ = cluster
+        .cli(&["member", "remove", "n9"])
+        .await
+        .exits_with(4, &["n9", "not a member"]);
 
     phase("a wrong offset");
-    let output = cli_with_stdin(&endpoints, &["journal", "append", "job/w/log", "--at", "999"], b"lost").await;
+    let output = cli_with_stdin(
+        &endpoints,
+        &["journal", "append", "job/w/log", "--at", "999"],
+        b"lost",
+    )
+    .await;
     let _ = output.exits_with(4, &["offset 999", "its tail is 6"]);
-    let output = cluster.cli(&["journal", "read", "job/w/log", "--from", "7"]).await;
-    assert!(output.code != 0 && output.stderr.contains("tail is 6"), "{output:?}");
+    let output = cluster
+        .cli(&["journal", "read", "job/w/log", "--from", "7"])
+        .await;
+    assert!(
+        output.code != 0 && output.stderr.contains("tail is 6"),
+        "{output:?}"
+    );
     let log = journal("job/w/log");
-    let mut stream = RawAppend::open(cluster.nodes[1].address(), &log, 1, Some(6)).await.unwrap();
+    let mut stream = RawAppend::open(cluster.nodes[1].address(), &log, 1, Some(6))
+        .await
+        .unwrap();
     stream.send_at(5, b"overlap".to_vec()).await;
     let refusal = stream.refused().await;
-    assert!(matches!(refusal.reason(), pb::rejected::Reason::WrongOffset(wrong) if wrong.at == 5 && wrong.tail == 6));
+    assert!(
+        matches!(refusal.reason(), pb::rejected::Reason::WrongOffset(wrong) if wrong.at == 5 && wrong.tail == 6)
+    );
 
     phase("bad names, on the command line and on the wire");
     for bad in ["job/w", "job//log", "job/../log", "/job/w/log"] {
-        let _ = cluster.cli(&["journal", "stat", bad]).await.exits_with(2, &[bad]);
+        let _ = cluster
+            .cli(&["journal", "stat", bad])
+            .await
+            .exits_with(2, &[bad]);
     }
     let long = "x".repeat(256);
     for bad in ["", ".", "..", "a/b", "a\nb", "a\0b", &long] {
-        let name = pb::JournalRef { job: "job".into(), worker: "w".into(), journal: bad.to_owned() };
-        let refusal = RawAppend::open_wire(cluster.nodes[0].address(), name, 1, None).await.unwrap_err();
+        let name = pb::JournalRef {
+            job: "job".into(),
+            worker: "w".into(),
+            journal: bad.to_owned(),
+        };
+        let refusal = RawAppend::open_wire(cluster.nodes[0].address(), name, 1, None)
+            .await
+            .unwrap_err();
         assert_eq!(refusal.code, Code::InvalidArgument, "{bad:?}: {refusal:?}");
-        assert_eq!(refusal.detail.as_ref().unwrap().effect(), pb::Effect::None, "{refusal:?}");
+        assert_eq!(
+            refusal.detail.as_ref().unwrap().effect(),
+            pb::Effect::None,
+            "{refusal:?}"
+        );
         assert!(refusal.message.contains("journal"), "{refusal:?}");
     }
 
     phase("oversize messages: refused by name, then by the connection, and the node lives");
     for node in &cluster.nodes {
-        let mut stream = RawAppend::open(node.address(), &log, 1, None).await.unwrap();
+        let mut stream = RawAppend::open(node.address(), &log, 1, None)
+            .await
+            .unwrap();
         stream.send(vec![1; (1 << 20) + 1]).await;
         let refusal = stream.refused().await;
-        assert!(refusal.message.contains("1048577 bytes is too large") && refusal.message.contains("1048576"), "{refusal:?}");
-        let mut stream = RawAppend::open(node.address(), &log, 1, None).await.unwrap();
+        assert!(
+            refusal.message.contains("1048577 bytes is too large")
+                && refusal.message.contains("1048576"),
+            "{refusal:?}"
+        );
+        let mut stream = RawAppend::open(node.address(), &log, 1, None)
+            .await
+            .unwrap();
         stream.send(vec![1; 9 << 20]).await;
         let refusal = stream.refused().await;
         assert_eq!(refusal.code, Code::OutOfRange, "{refusal:?}");
     }
-    let mut stream = RawAppend::open(cluster.nodes[0].address(), &log, 1, None).await.unwrap();
+    let mut stream = RawAppend::open(cluster.nodes[0].address(), &log, 1, None)
+        .await
+        .unwrap();
     stream.send(Vec::new()).await;
     assert!(stream.refused().await.message.contains("empty append"));
 
     phase("damaged on the way");
-    let mut stream = RawAppend::open(cluster.nodes[2].address(), &log, 1, None).await.unwrap();
+    let mut stream = RawAppend::open(cluster.nodes[2].address(), &log, 1, None)
+        .await
+        .unwrap();
     stream.send_with_crc(b"damaged".to_vec(), 1).await;
     let refusal = stream.refused().await;
     assert_eq!(refusal.code, Code::InvalidArgument, "{refusal:?}");
     assert!(refusal.message.contains("checksum"), "{refusal:?}");
 
     phase("a stale token");
-    client.takeover(&log.owner, None, RestorePoint::Latest, "the test").await.unwrap();
-    let error = client.open_worker(&log.owner, Some(Epoch(1))).await.unwrap_err();
+    client
+        .takeover(&log.owner, None, RestorePoint::Latest, "the test")
+        .await
+        .unwrap();
+    let error = client
+        .open_worker(&log.owner, Some(Epoch(1)))
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Rejected);
     let words = ["job/w is fenced", "holds epoch 1", "epoch 2", "the test"];
-    assert!(words.iter().all(|word| error.to_string().contains(word)), "{error}");
-    let error = client.truncate(&log, Epoch(1), Offset(0)).await.unwrap_err();
-    assert!(matches!(error.rejected(), Some(Rejected::EpochFenced { .. })), "{error}");
+    assert!(
+        words.iter().all(|word| error.to_string().contains(word)),
+        "{error}"
+    );
+    let error = client
+        .truncate(&log, Epoch(1), Offset(0))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error.rejected(), Some(Rejected::EpochFenced { .. })),
+        "{error}"
+    );
 
     phase("nothing of all that is in the journal");
     for node in &cluster.nodes {
-        assert_eq!(raw::read(node.address(), &log, raw::linearizable()).await.unwrap(), b"hello ");
+        assert_eq!(
+            raw::read(node.address(), &log, raw::linearizable())
+                .await
+                .unwrap(),
+            b"hello "
+        );
     }
     cluster.converged().await;
     cluster.finish().await;
@@ -111,7 +194,10 @@ async fn without_a_quorum_every_call_answers_in_time_and_names_who_is_missing() 
     for place in &missing {
         cluster.nodes[*place].kill9();
     }
-    let names: Vec<String> = missing.iter().map(|place| format!("n{}", place + 1)).collect();
+    let names: Vec<String> = missing
+        .iter()
+        .map(|place| format!("n{}", place + 1))
+        .collect();
     let words = [names[0].as_str(), names[1].as_str(), "not answering"];
     for endpoints in [up.clone(), cluster.endpoints()] {
         for arguments in [
@@ -120,7 +206,12 @@ async fn without_a_quorum_every_call_answers_in_time_and_names_who_is_missing() 
             &["journal", "read", "job/w/log"],
             &["worker", "takeover", "job/w"],
         ] {
-            let output = cli_with_stdin(&endpoints, &[arguments, &["--timeout", "4s"]].concat(), b"x").await;
+            let output = cli_with_stdin(
+                &endpoints,
+                &[arguments, &["--timeout", "4s"]].concat(),
+                b"x",
+            )
+            .await;
             assert!(output.took < Duration::from_millis(4_900), "{output:?}");
             let _ = output.exits_with(5, &words);
         }
@@ -139,11 +230,18 @@ async fn without_a_quorum_every_call_answers_in_time_and_names_who_is_missing() 
     load.advance(1 << 20).await;
     let (journal, seed) = (load.journal().clone(), load.seed());
     let total = load.stop().await;
-    assert_eq!(verify_everywhere(&cluster, &journal, seed, total).await, total);
+    assert_eq!(
+        verify_everywhere(&cluster, &journal, seed, total).await,
+        total
+    );
 
     phase("nobody listens at all");
     let nobody = dos_cluster_tests::ports::free_address();
-    let output = cli(&nobody, &["journal", "stat", "job/w/log", "--timeout", "2s"]).await;
+    let output = cli(
+        &nobody,
+        &["journal", "stat", "job/w/log", "--timeout", "2s"],
+    )
+    .await;
     let _ = output.exits_with(3, &["cannot connect", &nobody]);
     cluster.finish().await;
 }

@@ -23,17 +23,38 @@ async fn a_port_in_use_is_named_with_its_flag() {
 async fn all_faults_of_a_configuration_are_reported_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("dos.toml");
-    std::fs::write(&file, "hartbeat = '1s'\nsegment_bytes = 'many'\npeer_listen = 'nowhere'\n").unwrap();
-    let mut node = TestNode::new(dir.path(), "node", &["--election-timeout".into(), "1ms".into()]);
+    std::fs::write(
+        &file,
+        "hartbeat = '1s'\nsegment_bytes = 'many'\npeer_listen = 'nowhere'\n",
+    )
+    .unwrap();
+    let mut node = TestNode::new(
+        dir.path(),
+        "node",
+        &["--election-timeout".into(), "1ms".into()],
+    );
     node.addresses.peer.clone_from(&node.addresses.client);
     let mut command = node.serve();
-    command.arg("--config").arg(&file).env("DOS_CLUSTER_STATE_MEMORY_BYTES", "1");
+    command
+        .arg("--config")
+        .arg(&file)
+        .env("DOS_CLUSTER_STATE_MEMORY_BYTES", "1");
     let output = cli::run(command, &[]).await;
     let file = file.to_str().unwrap();
-    let words =
-        ["hartbeat", "segment_bytes", "many", "nowhere", "--election-timeout", "DOS_CLUSTER_STATE_MEMORY_BYTES", file];
+    let words = [
+        "hartbeat",
+        "segment_bytes",
+        "many",
+        "nowhere",
+        "--election-timeout",
+        "DOS_CLUSTER_STATE_MEMORY_BYTES",
+        file,
+    ];
     let _ = output.exits_with(2, &words);
-    assert!(!node.data_dir.exists(), "nothing is made before the configuration is right");
+    assert!(
+        !node.data_dir.exists(),
+        "nothing is made before the configuration is right"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -46,14 +67,25 @@ async fn a_waiting_node_says_what_it_waits_for() {
         &["worker", "takeover", "job/w"],
         &["member", "remove", "n1"],
     ] {
-        let output = cluster.cli(&[arguments, &["--timeout", "2s"]].concat()).await;
+        let output = cluster
+            .cli(&[arguments, &["--timeout", "2s"]].concat())
+            .await;
         let _ = output.exits_with(5, &["dos-cluster init", node.address()]);
     }
-    let output = cluster.cli(&["member", "list"]).await.exits_with(5, &["waits", "dos-cluster init"]);
+    let output = cluster
+        .cli(&["member", "list"])
+        .await
+        .exits_with(5, &["waits", "dos-cluster init"]);
     assert!(output.stdout.is_empty(), "{output:?}");
-    let _ = cluster.cli(&["status"]).await.exits_with(5, &["there is no cluster yet", "init"]);
+    let _ = cluster
+        .cli(&["status"])
+        .await
+        .exits_with(5, &["there is no cluster yet", "init"]);
     let (code, text) = node.get("/readyz?verbose").await.unwrap();
-    assert!(code == 503 && text.contains("waits for `dos-cluster init`"), "{code} {text}");
+    assert!(
+        code == 503 && text.contains("waits for `dos-cluster init`"),
+        "{code} {text}"
+    );
     assert_eq!(node.get("/livez").await.unwrap().0, 200);
     cluster.finish().await;
 }
@@ -75,7 +107,9 @@ async fn an_init_happens_once() {
 
     phase("nor does one that names a node twice");
     let first = cluster.nodes[0].address().to_owned();
-    let output = cluster.cli(&["init", "--nodes", &format!("{first},{first}")]).await;
+    let output = cluster
+        .cli(&["init", "--nodes", &format!("{first},{first}")])
+        .await;
     assert_ne!(output.code, 0, "{output:?}");
     assert!(output.stderr.contains("same node"), "{output:?}");
 
@@ -95,7 +129,10 @@ async fn an_init_happens_once() {
     let output = cli(fresh_address, &["init", "--nodes", &stolen]).await;
     assert_ne!(output.code, 0, "{output:?}");
     assert!(output.stderr.contains(&formed), "{output:?}");
-    assert!(cluster.status(fresh).await.unwrap().cluster_id.is_empty(), "the fresh node still waits");
+    assert!(
+        cluster.status(fresh).await.unwrap().cluster_id.is_empty(),
+        "the fresh node still waits"
+    );
 
     phase("nothing has changed: the same cluster, and the fresh node can join it");
     assert_eq!(cluster.status(0).await.unwrap().cluster_id, formed);

@@ -29,7 +29,10 @@ async fn acked_bytes_survive_kill_9_of_the_leader_mid_stream() {
     }
     let (journal, seed) = (load.journal().clone(), load.seed());
     let total = load.stop().await;
-    assert_eq!(verify_everywhere(&cluster, &journal, seed, total).await, total);
+    assert_eq!(
+        verify_everywhere(&cluster, &journal, seed, total).await,
+        total
+    );
     cluster.converged().await;
     cluster.finish().await;
 }
@@ -56,7 +59,10 @@ async fn acked_bytes_survive_kill_9_of_all_nodes_at_once() {
     load.advance(MIB).await;
     let (journal, seed) = (load.journal().clone(), load.seed());
     let total = load.stop().await;
-    assert_eq!(verify_everywhere(&cluster, &journal, seed, total).await, total);
+    assert_eq!(
+        verify_everywhere(&cluster, &journal, seed, total).await,
+        total
+    );
     cluster.converged().await;
     cluster.finish().await;
 }
@@ -80,7 +86,12 @@ async fn acked_checkpoints_survive_kill_9_of_a_worker_and_the_leader_together() 
     phase("restore from the survivors");
     let restored = cluster.dir().join("restored");
     let to = restored.to_str().unwrap();
-    let report = cluster.cli(&["restore", "--job", "job", "--worker", "w", "--to", to, "-o", "json"]).await.done();
+    let report = cluster
+        .cli(&[
+            "restore", "--job", "job", "--worker", "w", "--to", to, "-o", "json",
+        ])
+        .await
+        .done();
     assert_eq!(report.json()["epoch"], 2, "{report:?}");
     worker::assert_files(&restored, acked.files_bytes);
 
@@ -96,10 +107,26 @@ async fn acked_checkpoints_survive_kill_9_of_a_worker_and_the_leader_together() 
     let acked = worker.acked();
     let again = cluster.dir().join("again");
     let to = again.to_str().unwrap();
-    let arguments = ["restore", "--job", "job", "--worker", "w", "--to", to, "--at", "line", "-o", "json"];
+    let arguments = [
+        "restore", "--job", "job", "--worker", "w", "--to", to, "--at", "line", "-o", "json",
+    ];
     let report = cluster.cli(&arguments).await.done().json();
-    let number: u64 = report["checkpoint"].as_str().unwrap().split(':').nth(1).unwrap().parse().unwrap();
-    assert!(number >= acked.number, "checkpoint {} was acknowledged, {number} was restored", acked.number);
-    assert_eq!(worker::assert_files(&again, acked.files_bytes), worker::files_bytes(number));
+    let number: u64 = report["checkpoint"]
+        .as_str()
+        .unwrap()
+        .split(':')
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!(
+        number >= acked.number,
+        "checkpoint {} was acknowledged, {number} was restored",
+        acked.number
+    );
+    assert_eq!(
+        worker::assert_files(&again, acked.files_bytes),
+        worker::files_bytes(number)
+    );
     cluster.finish().await;
 }

@@ -1,11 +1,13 @@
 //! Promise 3: a fenced writer's bytes never appear, and it is told who and when.
 
 use dos_cluster::{
-    client::ErrorKind,
+    client::{Effect, ErrorKind},
     domain::{Epoch, Offset, Rejected, RestorePoint},
     pb::rejected::Reason,
 };
-use dos_cluster_tests::{Load, LoadOptions, TestCluster, assert_pattern, pattern, phase, raw, raw::RawAppend};
+use dos_cluster_tests::{
+    Load, LoadOptions, TestCluster, assert_pattern, pattern, phase, raw, raw::RawAppend,
+};
 
 use crate::journal;
 
@@ -23,7 +25,9 @@ async fn bytes_of_a_worker_that_was_taken_over_never_appear_and_it_is_told_by_wh
     assert_eq!(epoch.0, 1);
 
     phase("an old writer floods through one node, without waiting for answers");
-    let mut old = RawAppend::open(cluster.nodes[one].address(), &journal, epoch.0, None).await.unwrap();
+    let mut old = RawAppend::open(cluster.nodes[one].address(), &journal, epoch.0, None)
+        .await
+        .unwrap();
     old.send(pattern(OLD, 0, 10_000)).await;
     old.durable().await.unwrap();
     let flood = tokio::spawn(async move {
@@ -35,32 +39,60 @@ async fn bytes_of_a_worker_that_was_taken_over_never_appear_and_it_is_told_by_wh
     });
 
     phase("take over through another node");
-    let before = raw::read(cluster.nodes[other].address(), &journal, raw::linearizable()).await;
+    let before = raw::read(
+        cluster.nodes[other].address(),
+        &journal,
+        raw::linearizable(),
+    )
+    .await;
     assert_pattern(OLD, 0, &before.unwrap());
-    let taken = client.takeover(&journal.owner, None, RestorePoint::Latest, "a test that restores").await.unwrap();
+    let taken = client
+        .takeover(
+            &journal.owner,
+            None,
+            RestorePoint::Latest,
+            "a test that restores",
+        )
+        .await
+        .unwrap();
     assert_eq!(taken.epoch.0, 2);
     let (_, _, cut) = taken.journals.values().next().copied().unwrap();
     assert!(cut.0 >= 10_000, "what was durable stays: {cut}");
 
     phase("the old writer is told who and when");
     let (refusal, sent) = flood.await.unwrap();
-    let Reason::EpochFenced(fenced) = refusal.reason() else { panic!("{refusal:?}") };
+    let Reason::EpochFenced(fenced) = refusal.reason() else {
+        panic!("{refusal:?}")
+    };
     assert_eq!((fenced.held, fenced.current), (1, 2), "{refusal:?}");
     let succession = fenced.succession.as_ref().unwrap();
     assert_eq!(succession.by, "a test that restores");
     assert_eq!(succession.log_index, taken.log_index);
     assert!(succession.at_unix_ms > 0);
-    assert!(refusal.message.contains("a test that restores") && refusal.message.contains("epoch 2"), "{refusal:?}");
-    assert!(sent >= cut.0, "it sent more than what the takeover left: {sent}, {cut}");
+    assert!(
+        refusal.message.contains("a test that restores") && refusal.message.contains("epoch 2"),
+        "{refusal:?}"
+    );
+    assert!(
+        sent >= cut.0,
+        "it sent more than what the takeover left: {sent}, {cut}"
+    );
 
     phase("the old epoch opens no stream any more, at any node");
     for node in &cluster.nodes {
-        let refusal = RawAppend::open(node.address(), &journal, epoch.0, None).await.unwrap_err();
-        assert!(matches!(refusal.reason(), Reason::EpochFenced(_)), "{refusal:?}");
+        let refusal = RawAppend::open(node.address(), &journal, epoch.0, None)
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(refusal.reason(), Reason::EpochFenced(_)),
+            "{refusal:?}"
+        );
     }
 
     phase("the new incarnation goes on exactly where the takeover cut");
-    let mut new = RawAppend::open(cluster.nodes[one].address(), &journal, 2, Some(cut.0)).await.unwrap();
+    let mut new = RawAppend::open(cluster.nodes[one].address(), &journal, 2, Some(cut.0))
+        .await
+        .unwrap();
     assert_eq!(new.opened.tail, cut.0);
     new.send(pattern(NEW, 0, 50_000)).await;
     new.durable().await.unwrap();
@@ -70,7 +102,9 @@ async fn bytes_of_a_worker_that_was_taken_over_never_appear_and_it_is_told_by_wh
     cluster.start_all();
     cluster.ready().await;
     for node in &cluster.nodes {
-        let bytes = raw::read(node.address(), &journal, raw::linearizable()).await.unwrap();
+        let bytes = raw::read(node.address(), &journal, raw::linearizable())
+            .await
+            .unwrap();
         let (old, new) = bytes.split_at(usize::try_from(cut.0).unwrap());
         assert_pattern(OLD, 0, old);
         assert_pattern(NEW, 0, new);
@@ -86,12 +120,22 @@ async fn a_newer_append_stream_fences_the_older_one() {
     let follower = cluster.follower().await;
 
     phase("a writer through the client library");
-    let load = Load::start(&client, "job/w/log", LoadOptions { seed: OLD, ..LoadOptions::default() }).await;
+    let load = Load::start(
+        &client,
+        "job/w/log",
+        LoadOptions {
+            seed: OLD,
+            ..LoadOptions::default()
+        },
+    )
+    .await;
     load.advance(100_000).await;
     let journal = load.journal().clone();
 
     phase("another stream under the same epoch, at another node");
-    let mut new = RawAppend::open(cluster.nodes[follower].address(), &journal, 1, None).await.unwrap();
+    let mut new = RawAppend::open(cluster.nodes[follower].address(), &journal, 1, None)
+        .await
+        .unwrap();
     let cut = new.opened.tail;
     new.send(pattern(NEW, 0, 10_000)).await;
     new.durable().await.unwrap();
@@ -103,7 +147,13 @@ async fn a_newer_append_stream_fences_the_older_one() {
     new.send(pattern(NEW, 10_000, 10_000)).await;
     assert_eq!(new.durable().await.unwrap(), cut + 20_000);
 
-    let bytes = raw::read(cluster.nodes[follower].address(), &journal, raw::linearizable()).await.unwrap();
+    let bytes = raw::read(
+        cluster.nodes[follower].address(),
+        &journal,
+        raw::linearizable(),
+    )
+    .await
+    .unwrap();
     let (old, new) = bytes.split_at(usize::try_from(cut).unwrap());
     assert_pattern(OLD, 0, old);
     assert_pattern(NEW, 0, new);
@@ -118,7 +168,9 @@ async fn a_leader_that_was_paused_over_a_takeover_acknowledges_nothing_of_the_ol
     let journal = journal("job/w/log");
     client.open_worker(&journal.owner, None).await.unwrap();
     let leader = cluster.leader().await;
-    let mut old = RawAppend::open(cluster.nodes[leader].address(), &journal, 1, None).await.unwrap();
+    let mut old = RawAppend::open(cluster.nodes[leader].address(), &journal, 1, None)
+        .await
+        .unwrap();
     old.send(pattern(OLD, 0, 10_000)).await;
     old.durable().await.unwrap();
 
@@ -127,22 +179,50 @@ async fn a_leader_that_was_paused_over_a_takeover_acknowledges_nothing_of_the_ol
     old.send(pattern(OLD, 10_000, 10_000)).await;
 
     phase("the others elect, and the worker is taken over there");
-    let taken = client.takeover(&journal.owner, Some(Epoch(1)), RestorePoint::Latest, "a rescuer").await.unwrap();
-    let (_, _, cut) = taken.journals.values().next().copied().unwrap();
-    assert_eq!(cut, Offset(10_000));
+    let taken = client.takeover(
+        &journal.owner,
+        Some(Epoch(1)),
+        RestorePoint::Latest,
+        "a rescuer",
+    );
+    match taken.await {
+        Ok(taken) => {
+            let (_, _, cut) = taken.journals.values().next().copied().unwrap();
+            assert_eq!(cut, Offset(10_000));
+        }
+        // An attempt that got no answer was carried out all the same: its repetition is refused, and says so.
+        Err(error) => {
+            assert_eq!(error.effect(), Effect::Unknown, "{error}");
+            assert!(error.to_string().contains("a rescuer"), "{error}");
+        }
+    }
 
     phase("the old leader wakes up");
     cluster.nodes[leader].resume();
     let refusal = old.refused().await;
-    if refusal.detail.as_ref().is_some_and(|detail| detail.rejected.is_some()) {
-        assert!(matches!(refusal.reason(), Reason::EpochFenced(_)), "{refusal:?}");
+    if refusal
+        .detail
+        .as_ref()
+        .is_some_and(|detail| detail.rejected.is_some())
+    {
+        assert!(
+            matches!(refusal.reason(), Reason::EpochFenced(_)),
+            "{refusal:?}"
+        );
     }
     cluster.ready().await;
-    let error = client.open_worker(&journal.owner, Some(Epoch(1))).await.unwrap_err();
-    let Some(Rejected::EpochFenced { succession, .. }) = error.rejected() else { panic!("{error}") };
+    let error = client
+        .open_worker(&journal.owner, Some(Epoch(1)))
+        .await
+        .unwrap_err();
+    let Some(Rejected::EpochFenced { succession, .. }) = error.rejected() else {
+        panic!("{error}")
+    };
     assert_eq!(succession.by, "a rescuer");
     for node in &cluster.nodes {
-        let bytes = raw::read(node.address(), &journal, raw::linearizable()).await.unwrap();
+        let bytes = raw::read(node.address(), &journal, raw::linearizable())
+            .await
+            .unwrap();
         assert_eq!(bytes, pattern(OLD, 0, 10_000), "{}", node.name);
     }
     cluster.finish().await;

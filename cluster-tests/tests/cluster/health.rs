@@ -2,9 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use dos_cluster_tests::{TestCluster, cli_with_stdin, cluster::SETTLE_WITHIN, eventually, phase, raw, wait::check};
+use dos_cluster_tests::{
+    TestCluster, cli_with_stdin, cluster::SETTLE_WITHIN, eventually, phase, raw, wait::check,
+};
 use tokio_stream::StreamExt;
-use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 use tonic_reflection::pb::v1::{
     ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
     server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
@@ -12,25 +16,50 @@ use tonic_reflection::pb::v1::{
 
 /// Samples of OpenMetrics text: name with labels, and value.
 fn samples(text: &str) -> Vec<(String, f64)> {
-    assert!(text.ends_with("# EOF\n"), "OpenMetrics ends with # EOF: {text}");
-    let samples = text.lines().filter(|line| !line.starts_with('#')).map(|line| {
-        let (name, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no sample: {line:?}"));
-        (name.to_owned(), value.parse().unwrap_or_else(|_| panic!("no number: {line:?}")))
-    });
+    assert!(
+        text.ends_with("# EOF\n"),
+        "OpenMetrics ends with # EOF: {text}"
+    );
+    let samples = text
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| {
+            let (name, value) = line
+                .rsplit_once(' ')
+                .unwrap_or_else(|| panic!("no sample: {line:?}"));
+            (
+                name.to_owned(),
+                value
+                    .parse()
+                    .unwrap_or_else(|_| panic!("no number: {line:?}")),
+            )
+        });
     samples.collect()
 }
 
 async fn serving(address: &str) -> Result<ServingStatus, String> {
     let mut client = HealthClient::new(raw::channel(address));
-    let answer = client.check(HealthCheckRequest { service: String::new() }).await;
-    Ok(answer.map_err(|status| status.to_string())?.into_inner().status())
+    let answer = client
+        .check(HealthCheckRequest {
+            service: String::new(),
+        })
+        .await;
+    Ok(answer
+        .map_err(|status| status.to_string())?
+        .into_inner()
+        .status())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn health_metrics_and_reflection_say_what_is_so() {
     let mut cluster = TestCluster::start(3).await;
     let leader = cluster.leader().await;
-    let appended = cli_with_stdin(&cluster.endpoints(), &["journal", "append", "job/w/log"], &[7; 100_000]).await;
+    let appended = cli_with_stdin(
+        &cluster.endpoints(),
+        &["journal", "append", "job/w/log"],
+        &[7; 100_000],
+    )
+    .await;
     assert_eq!(appended.done().stdout, "100000\n");
 
     phase("HTTP on each node");
@@ -38,7 +67,12 @@ async fn health_metrics_and_reflection_say_what_is_so() {
         assert_eq!(node.get("/livez").await.unwrap(), (200, "ok\n".to_owned()));
         assert_eq!(node.get("/readyz").await.unwrap(), (200, "ok\n".to_owned()));
         let (code, text) = node.get("/readyz?verbose").await.unwrap();
-        assert!(code == 200 && text.contains("[+]storage takes writes ok") && text.ends_with("passed\n"), "{text}");
+        assert!(
+            code == 200
+                && text.contains("[+]storage takes writes ok")
+                && text.ends_with("passed\n"),
+            "{text}"
+        );
         assert_eq!(node.get("/nothing").await.unwrap().0, 404);
         let (code, page) = node.get("/").await.unwrap();
         assert!(code == 200 && page.contains("job/w"), "{page}");
@@ -46,13 +80,19 @@ async fn health_metrics_and_reflection_say_what_is_so() {
         let (code, text) = node.get("/metrics").await.unwrap();
         assert_eq!(code, 200);
         let samples = samples(&text);
-        assert!(samples.iter().all(|(name, _)| name.starts_with("dos_")), "{text}");
+        assert!(
+            samples.iter().all(|(name, _)| name.starts_with("dos_")),
+            "{text}"
+        );
         let value = |name: &str| {
             let sample = samples.iter().find(|(known, _)| known == name);
             sample.unwrap_or_else(|| panic!("no {name} in {text}")).1
         };
         assert_eq!(value("dos_raft_is_leader") > 0.5, place == leader, "{text}");
-        assert!(value("dos_raft_applied_index") > 3.0 && value("dos_log_sync_seconds_count") > 3.0, "{text}");
+        assert!(
+            value("dos_raft_applied_index") > 3.0 && value("dos_log_sync_seconds_count") > 3.0,
+            "{text}"
+        );
         assert!(value("dos_log_synced_bytes_total") > 100_000.0, "{text}");
         assert!(value("dos_write_gate_closed") < 0.5, "{text}");
     }
@@ -67,12 +107,31 @@ async fn health_metrics_and_reflection_say_what_is_so() {
     }
     let mut reflection = ServerReflectionClient::new(raw::channel(cluster.nodes[0].address()));
     let list = MessageRequest::ListServices(String::new());
-    let request = ServerReflectionRequest { host: String::new(), message_request: Some(list) };
-    let mut answers = reflection.server_reflection_info(tokio_stream::once(request)).await.unwrap().into_inner();
+    let request = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(list),
+    };
+    let mut answers = reflection
+        .server_reflection_info(tokio_stream::once(request))
+        .await
+        .unwrap()
+        .into_inner();
     let answer = answers.next().await.unwrap().unwrap().message_response;
-    let Some(MessageResponse::ListServicesResponse(listed)) = answer else { panic!("{answer:?}") };
-    let services: BTreeSet<_> = listed.service.iter().map(|service| service.name.as_str()).collect();
-    for service in ["dos.v1.Journals", "dos.v1.Workers", "dos.v1.Checkpoints", "dos.v1.Cluster", "grpc.health.v1.Health"] {
+    let Some(MessageResponse::ListServicesResponse(listed)) = answer else {
+        panic!("{answer:?}")
+    };
+    let services: BTreeSet<_> = listed
+        .service
+        .iter()
+        .map(|service| service.name.as_str())
+        .collect();
+    for service in [
+        "dos.v1.Journals",
+        "dos.v1.Workers",
+        "dos.v1.Checkpoints",
+        "dos.v1.Cluster",
+        "grpc.health.v1.Health",
+    ] {
         assert!(services.contains(service), "{services:?}");
     }
 
@@ -83,9 +142,14 @@ async fn health_metrics_and_reflection_say_what_is_so() {
     }
     eventually("it is not ready", SETTLE_WITHIN, async || {
         let (code, text) = cluster.nodes[alone].get("/readyz").await?;
-        check(code == 503 && text.contains("[-]a leader is known failed"), || format!("{code} {text}"))?;
+        check(
+            code == 503 && text.contains("[-]a leader is known failed"),
+            || format!("{code} {text}"),
+        )?;
         let status = serving(cluster.nodes[alone].address()).await?;
-        check(status == ServingStatus::NotServing, || format!("{status:?}"))
+        check(status == ServingStatus::NotServing, || {
+            format!("{status:?}")
+        })
     })
     .await;
     assert_eq!(cluster.nodes[alone].get("/livez").await.unwrap().0, 200);

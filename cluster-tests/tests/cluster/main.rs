@@ -28,20 +28,40 @@ fn journal(name: &str) -> JournalRef {
 }
 
 /// Reads a journal at one node, everything acknowledged before now included, and checks every byte; answers its length.
-async fn verify_at(cluster: &TestCluster, place: usize, journal: &JournalRef, seed: u64, at_least: u64) -> u64 {
-    let bytes = raw::read(cluster.nodes[place].address(), journal, raw::linearizable()).await.unwrap();
+async fn verify_at(
+    cluster: &TestCluster,
+    place: usize,
+    journal: &JournalRef,
+    seed: u64,
+    at_least: u64,
+) -> u64 {
+    let bytes = raw::read(cluster.nodes[place].address(), journal, raw::linearizable())
+        .await
+        .unwrap();
     assert_pattern(seed, 0, &bytes);
     let length = bytes.len() as u64;
-    assert!(length >= at_least, "{} lost bytes: {at_least} were durable, {length} are there", cluster.nodes[place].name);
+    assert!(
+        length >= at_least,
+        "{} lost bytes: {at_least} were durable, {length} are there",
+        cluster.nodes[place].name
+    );
     length
 }
 
 /// The same at every running node, which must all have the same length.
-async fn verify_everywhere(cluster: &TestCluster, journal: &JournalRef, seed: u64, at_least: u64) -> u64 {
+async fn verify_everywhere(
+    cluster: &TestCluster,
+    journal: &JournalRef,
+    seed: u64,
+    at_least: u64,
+) -> u64 {
     let mut lengths = Vec::new();
     for place in (0..cluster.nodes.len()).filter(|place| cluster.nodes[*place].is_running()) {
         lengths.push(verify_at(cluster, place, journal, seed, at_least).await);
     }
-    assert!(lengths.windows(2).all(|pair| pair[0] == pair[1]), "nobody writes, but lengths differ: {lengths:?}");
+    assert!(
+        lengths.windows(2).all(|pair| pair[0] == pair[1]),
+        "nobody writes, but lengths differ: {lengths:?}"
+    );
     lengths[0]
 }

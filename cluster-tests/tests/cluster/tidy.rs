@@ -26,7 +26,11 @@ fn floor(module: &str) -> Option<usize> {
 /// The modules of the crate that a source file names: after `crate::`, also inside braces.
 fn modules_used(source: &str) -> BTreeSet<String> {
     let mut used = BTreeSet::new();
-    let code: String = source.lines().map(without_comment).collect::<Vec<_>>().join("\n");
+    let code: String = source
+        .lines()
+        .map(without_comment)
+        .collect::<Vec<_>>()
+        .join("\n");
     for (at, _) in code.match_indices("crate::") {
         let before = code[..at].chars().next_back();
         if before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '$') {
@@ -47,7 +51,9 @@ fn without_comment(line: &str) -> &str {
 
 fn identifier(text: &str) -> Option<String> {
     let text = text.trim_start();
-    let end = text.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !(c.is_alphanumeric() || c == '_'))
+        .unwrap_or(text.len());
     (end > 0).then(|| text[..end].to_owned())
 }
 
@@ -73,14 +79,19 @@ fn heads(list: &str) -> Vec<String> {
 
 /// What is wrong with the imports of one file of `module`.
 fn upward(module: &str, source: &str) -> Vec<String> {
-    let Some(own) = floor(module) else { return Vec::new() };
+    let Some(own) = floor(module) else {
+        return Vec::new();
+    };
     let used = modules_used(source).into_iter();
     let bad = used.filter(|used| match floor(used) {
-        _ if module == "client" => floor(used).is_some() && !CLIENT_MAY_USE.contains(&used.as_str()),
+        _ if module == "client" => {
+            floor(used).is_some() && !CLIENT_MAY_USE.contains(&used.as_str())
+        }
         Some(floor) => floor > own,
         None => false,
     });
-    bad.map(|used| format!("{module} (floor {own}) uses crate::{used}")).collect()
+    bad.map(|used| format!("{module} (floor {own}) uses crate::{used}"))
+        .collect()
 }
 
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
@@ -96,7 +107,8 @@ fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
 
 /// Tests of a floor may look down from a floor above: the client's are run against real nodes.
 fn is_test(path: &Path) -> bool {
-    path.iter().any(|part| part == "tests" || part == "tests.rs")
+    path.iter()
+        .any(|part| part == "tests" || part == "tests.rs")
 }
 
 #[test]
@@ -114,15 +126,28 @@ fn imports_go_down_only_and_no_file_is_too_long() {
         match floor(module) {
             Some(floor) => drop(floors_seen.insert(floor)),
             None if ["lib", "main", "docs"].contains(&module) => {}
-            None => faults.push(format!("src/{}: {module} is on no floor", relative.display())),
+            None => faults.push(format!(
+                "src/{}: {module} is on no floor",
+                relative.display()
+            )),
         }
         if !is_test(relative) {
             let faulty = upward(module, &source).into_iter();
             faults.extend(faulty.map(|fault| format!("src/{}: {fault}", relative.display())));
         }
-        let (lines, lines_max) = (source.lines().count(), if is_test(relative) { TEST_LINES_MAX } else { LINES_MAX });
+        let (lines, lines_max) = (
+            source.lines().count(),
+            if is_test(relative) {
+                TEST_LINES_MAX
+            } else {
+                LINES_MAX
+            },
+        );
         if lines > lines_max {
-            faults.push(format!("src/{}: {lines} lines, at most {lines_max}", relative.display()));
+            faults.push(format!(
+                "src/{}: {lines} lines, at most {lines_max}",
+                relative.display()
+            ));
         }
     }
     assert_eq!(floors_seen.len(), FLOORS.len(), "every floor is there");
@@ -141,6 +166,9 @@ fn an_upward_import_is_found_however_it_is_written() {
     ] {
         assert_eq!(upward("storage", planted).len(), 1, "{planted}");
     }
-    assert_eq!(upward("client", "use crate::{env::fs, storage::wal, raft};").len(), 2);
+    assert_eq!(
+        upward("client", "use crate::{env::fs, storage::wal, raft};").len(),
+        2
+    );
     assert_eq!(upward("domain", "use crate::env::time;").len(), 1);
 }

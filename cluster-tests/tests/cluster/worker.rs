@@ -44,27 +44,53 @@ pub(crate) struct Worker {
 pub(crate) fn spawn(endpoints: &str, name: &str, dir: &Path) -> Worker {
     let acks = dir.with_extension("acks");
     let mut command = std::process::Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "worker::the_worker_process", "--ignored", "--nocapture"]);
-    command.env(ENDPOINTS, endpoints).env(NAME, name).env(DIR, dir).env(ACKS, &acks);
+    command.args([
+        "--exact",
+        "worker::the_worker_process",
+        "--ignored",
+        "--nocapture",
+    ]);
+    command
+        .env(ENDPOINTS, endpoints)
+        .env(NAME, name)
+        .env(DIR, dir)
+        .env(ACKS, &acks);
     command.stdin(Stdio::null()).stdout(Stdio::null());
-    Worker { child: command.spawn().unwrap(), acks }
+    Worker {
+        child: command.spawn().unwrap(),
+        acks,
+    }
 }
 
 impl Worker {
     /// The newest checkpoint that it was told is durable.
     pub(crate) fn acked(&self) -> Acked {
         let number = std::fs::read_to_string(&self.acks).unwrap_or_default();
-        let number = number.lines().last().map_or(0, |last| last.parse().unwrap());
-        Acked { number, files_bytes: files_bytes(number) }
+        let number = number
+            .lines()
+            .last()
+            .map_or(0, |last| last.parse().unwrap());
+        Acked {
+            number,
+            files_bytes: files_bytes(number),
+        }
     }
 
     pub(crate) async fn acked_at_least(&mut self, number: u64) {
-        eventually("the worker's checkpoints are acknowledged", Duration::from_secs(60), async || {
-            let ended = self.child.try_wait().unwrap();
-            assert!(ended.is_none(), "the worker ended by itself: {ended:?}");
-            let acked = self.acked().number;
-            if acked >= number { Ok(()) } else { Err(format!("{acked} of {number}")) }
-        })
+        eventually(
+            "the worker's checkpoints are acknowledged",
+            Duration::from_secs(60),
+            async || {
+                let ended = self.child.try_wait().unwrap();
+                assert!(ended.is_none(), "the worker ended by itself: {ended:?}");
+                let acked = self.acked().number;
+                if acked >= number {
+                    Ok(())
+                } else {
+                    Err(format!("{acked} of {number}"))
+                }
+            },
+        )
         .await;
     }
 
@@ -86,7 +112,10 @@ pub(crate) fn assert_files(dir: &Path, at_least: u64) -> u64 {
     let bytes = std::fs::read(dir.join(FILE)).unwrap();
     assert_pattern(SEED, 0, &bytes);
     let length = bytes.len() as u64;
-    assert!(length >= at_least, "{at_least} bytes were covered by an acknowledged checkpoint, {length} were restored");
+    assert!(
+        length >= at_least,
+        "{at_least} bytes were covered by an acknowledged checkpoint, {length} were restored"
+    );
     length
 }
 
@@ -94,13 +123,28 @@ pub(crate) fn assert_files(dir: &Path, at_least: u64) -> u64 {
 #[ignore = "the worker process of other tests"]
 async fn the_worker_process() {
     use std::io::Write;
-    let Some(endpoints) = std::env::var_os(ENDPOINTS) else { return };
+    let Some(endpoints) = std::env::var_os(ENDPOINTS) else {
+        return;
+    };
     let variable = |name| std::env::var(name).unwrap();
     let options = ClientOptions::new(endpoints.to_str().unwrap().split(','));
-    let client = Client::new(ClientOptions { timeout: Duration::from_secs(60), ..options }).unwrap();
-    let (name, dir) = (variable(NAME).parse().unwrap(), PathBuf::from(variable(DIR)));
-    let worker = JournaledDir::open(&client, &name, &dir, JournaledDirOptions::default()).await.unwrap();
-    let mut acks = std::fs::OpenOptions::new().create(true).append(true).open(variable(ACKS)).unwrap();
+    let client = Client::new(ClientOptions {
+        timeout: Duration::from_secs(60),
+        ..options
+    })
+    .unwrap();
+    let (name, dir) = (
+        variable(NAME).parse().unwrap(),
+        PathBuf::from(variable(DIR)),
+    );
+    let worker = JournaledDir::open(&client, &name, &dir, JournaledDirOptions::default())
+        .await
+        .unwrap();
+    let mut acks = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(variable(ACKS))
+        .unwrap();
     let mut length = std::fs::metadata(dir.join(FILE)).map_or(0, |metadata| metadata.len());
     // What a checkpoint did not cover is written again.
     let mut number = length / STEP;
@@ -113,7 +157,10 @@ async fn the_worker_process() {
             worker.write_at(FILE, length, &part).unwrap();
             length += 1000;
         }
-        let id = CheckpointId { rollback_epoch: 0, number };
+        let id = CheckpointId {
+            rollback_epoch: 0,
+            number,
+        };
         match worker.checkpoint(id).await {
             Ok(receipt) => assert_eq!(receipt.id, id),
             Err(error) => panic!("checkpoint {id}: {error}"),
