@@ -61,24 +61,33 @@ impl Init {
 
 /// Forms the cluster; that there is one already is a refusal.
 pub(super) async fn form(client: &Client, nodes: &[String]) -> Result<pb::InitResponse, Failure> {
-    let error = match client.init(nodes).await {
-        Ok(formed) => return Ok(formed),
-        Err(error) => error,
-    };
-    let exists = match (&error, nodes.first()) {
-        (ClientError::BadRequest { .. }, Some(first)) => client
-            .status_of(first)
+    match client.init(nodes).await {
+        Ok(formed) => Ok(formed),
+        Err(error) => match nodes.first() {
+            Some(first) => Err(refused_if_formed(client, error, first).await),
+            None => Err(error.into()),
+        },
+    }
+}
+
+/// The failure of a call that needs the node at `address` to wait: a refusal if it belongs to a cluster.
+pub(super) async fn refused_if_formed(
+    client: &Client,
+    error: ClientError,
+    address: &str,
+) -> Failure {
+    let is_formed = matches!(error, ClientError::BadRequest { .. })
+        && client
+            .status_of(address)
             .await
-            .is_ok_and(|status| !status.cluster_id.is_empty()),
-        _ => false,
-    };
+            .is_ok_and(|status| !status.cluster_id.is_empty());
     let failure = Failure::from(error);
-    Err(if exists {
+    if is_formed {
         Failure {
             exit: Exit::Refused,
             ..failure
         }
     } else {
         failure
-    })
+    }
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{
     Context,
     exit::{Exit, Failure},
+    init::refused_if_formed,
     member::MemberRow,
     progress::Progress,
 };
@@ -39,7 +40,13 @@ impl Join {
         let progress = Progress::entries(0, format!("{}: waiting", self.address));
         let mut last: Option<pb::JoinProgress> = None;
         while let Some(step) = steps.next().await {
-            let step = step.map_err(|error| undecided(&self.address, error.into()))?;
+            let step = match step {
+                Ok(step) => step,
+                Err(error) => {
+                    let failure = refused_if_formed(&client, error, &self.address).await;
+                    return Err(undecided(&self.address, failure));
+                }
+            };
             let phase = step.phase();
             if last.as_ref().is_none_or(|last| last.phase() != phase) {
                 drop_line(context, &progress, &self.address, &step);

@@ -138,7 +138,8 @@ impl Context {
             connect_timeout: defaults.connect_timeout.min(self.timeout),
             ..defaults
         };
-        Ok(Client::new(options)?)
+        // Only an endpoint that is no address can be wrong here.
+        Client::new(options).map_err(|error| Failure::usage(error.to_string()))
     }
 }
 

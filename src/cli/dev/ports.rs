@@ -65,15 +65,19 @@ impl Layout {
             check_same(dir, &known, nodes, base_port)?;
             known
         } else {
-            let chosen = choose(nodes.unwrap_or(NODES_DEFAULT), base_port)?;
-            write(&path, &chosen)?;
-            chosen
+            choose(nodes.unwrap_or(NODES_DEFAULT), base_port)?
         };
-        Ok(Self {
+        let layout = Self {
             dir: dir.to_owned(),
             ports,
             _lock: lock,
-        })
+        };
+        if !exists {
+            // Before they are kept: a base port that is no good must not stay with the directory.
+            layout.check_free()?;
+            write(&path, &layout.ports)?;
+        }
+        Ok(layout)
     }
 
     fn lock(dir: &Path) -> Result<fs::File, Failure> {

@@ -54,19 +54,24 @@ impl Status {
 /// What a node said, or why it did not.
 type Asked = (String, Result<pb::StatusResponse, Silence>);
 
-/// Why a node says nothing, in as few words as a list of nodes has room for.
+/// Why the node at an address says nothing, in as few words as a list of nodes has room for.
 #[derive(Debug)]
-pub(super) struct Silence(ClientError);
+pub(super) struct Silence(String, ClientError);
 
 impl fmt::Display for Silence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tried = match &self.0 {
-            ClientError::CannotConnect { tried, .. } | ClientError::Timeout { tried, .. } => tried,
-            error => return error.fmt(f),
+        let Self(address, error) = self;
+        let reason = match error {
+            ClientError::CannotConnect { tried, .. }
+            | ClientError::Timeout { tried, .. }
+            | ClientError::NoQuorum { tried, .. } => {
+                tried.0.iter().find(|(tried, _)| tried == address)
+            }
+            _ => None,
         };
-        match tried.0.as_slice() {
-            [(_, reason)] => f.write_str(reason),
-            _ => self.0.fmt(f),
+        match reason {
+            Some((_, reason)) => f.write_str(reason),
+            None => error.fmt(f),
         }
     }
 }
@@ -82,7 +87,8 @@ pub(super) async fn ask_all(client: &Client) -> Vec<Asked> {
             .filter(|address| !asked.iter().any(|(known, _)| known == address));
         let answers = new.map(|address| async move {
             let answer = client.status_of(&address).await;
-            (address, answer.map_err(Silence))
+            let answer = answer.map_err(|error| Silence(address.clone(), error));
+            (address, answer)
         });
         asked.extend(join_all(answers).await);
     }
@@ -91,7 +97,7 @@ pub(super) async fn ask_all(client: &Client) -> Vec<Asked> {
 
 /// The only node's own failure; of several, that none answers.
 fn nobody_answers(asked: &[Asked]) -> Failure {
-    if let [(_, Err(Silence(error)))] = asked {
+    if let [(_, Err(Silence(_, error)))] = asked {
         return error.clone().into();
     }
     let silent: Vec<_> = asked.iter().map(|(address, _)| address.as_str()).collect();
