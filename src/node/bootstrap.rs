@@ -178,7 +178,7 @@ pub(super) async fn init(
     Ok((cluster, members))
 }
 
-/// Admits the waiting node at a client address; tells each step to `progress`, and stops when nobody listens any more.
+/// Admits the waiting node at a client address; tells each step to `progress`, and goes on when nobody listens any more.
 pub(super) async fn join(
     shared: &Arc<Shared>,
     address: &str,
@@ -209,7 +209,8 @@ pub(super) async fn join(
             matched_index,
             last_index,
         };
-        progress.send(Ok(step)).await.is_ok()
+        // A listener that has gone is no reason to leave a learner behind.
+        let _ = progress.send(Ok(step)).await;
     };
     tell(Step::Adopted, 0, 0).await;
     router
@@ -230,9 +231,8 @@ pub(super) async fn join(
             tracing::info!(%node, %address, "admitted a member");
             return Ok(());
         }
-        if !tell(Step::Learner, answer.matched_index, answer.last_index).await {
-            return Ok(());
-        }
+        // Nobody may listen any more: what was begun is finished all the same.
+        tell(Step::Learner, answer.matched_index, answer.last_index).await;
         time::sleep(Duration::from_millis(100)).await;
     }
 }

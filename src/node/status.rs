@@ -31,7 +31,7 @@ pub enum NodeError {
     #[error("this node is stopping: ask another member")]
     Stopping,
     /// Nobody leads; nothing was tried.
-    #[error("no leader within {after:?}: {missing}")]
+    #[error("no leader within {after:.1?}: {missing}")]
     NoLeader {
         /// How long was waited.
         after: Duration,
@@ -39,7 +39,7 @@ pub enum NodeError {
         missing: String,
     },
     /// It was proposed, but no majority has answered.
-    #[error("no majority answered within {after:?}: {missing}; it may yet be carried out")]
+    #[error("no majority answered within {after:.1?}: {missing}; it may yet be carried out")]
     NoQuorum {
         /// How long was waited.
         after: Duration,
@@ -56,7 +56,7 @@ pub enum NodeError {
     },
     /// A read's floor was not reached.
     #[error(
-        "this node has not applied log index {index} within {after:?} (it is at {applied}): ask another member"
+        "this node has not applied log index {index} within {after:.1?} (it is at {applied}): ask another member"
     )]
     Behind {
         /// The floor.
@@ -89,7 +89,7 @@ pub enum NodeError {
     Storage(#[from] StorageError),
     /// A cluster is there already.
     #[error(
-        "{address} belongs to cluster {cluster} already: an init happens once (`dos-cluster status` shows it; `dos-cluster join` adds a node)"
+        "{address} belongs to cluster {cluster} already: an init happens once, and a join takes a waiting node with an empty data directory (`dos-cluster status` shows the cluster)"
     )]
     AlreadyFormed {
         /// The node asked.

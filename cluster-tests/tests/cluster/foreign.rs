@@ -1,10 +1,45 @@
 //! Nodes that meet a stranger: another cluster's node, an address that moved.
 
+use dos_cluster::{
+    env::net::{ChannelOptions, channel},
+    pb::{self, raft_client::RaftClient},
+};
 use dos_cluster_tests::{
-    ClusterOptions, Load, LoadOptions, TestCluster, cluster::SETTLE_WITHIN, phase,
+    ClusterOptions, Load, LoadOptions, TestCluster, cluster::SETTLE_WITHIN, eventually, phase,
 };
 
 use crate::verify_everywhere;
+
+/// Asks for a vote in the name of a cluster, once the node answers as a member; why it is refused.
+async fn message_of_cluster(peer: &str, cluster: &str, to: u64) -> String {
+    let id = u128::from_str_radix(cluster, 16).unwrap();
+    let request = pb::RaftVoteRequest {
+        header: Some(pb::PeerHeader {
+            cluster_id: id.to_be_bytes().to_vec().into(),
+            group: 0,
+            from: 1,
+            from_incarnation: 1,
+            to,
+        }),
+        vote: Some(pb::RaftVote {
+            term: 1_000,
+            node_id: 1,
+            committed: false,
+        }),
+        last_log_id: None,
+        leadership_transfer: false,
+    };
+    eventually("the node answers as a member", SETTLE_WITHIN, async || {
+        let channel = channel(peer, ChannelOptions::default()).unwrap();
+        match RaftClient::new(channel).vote(request.clone()).await {
+            Err(status) if status.code() == tonic::Code::PermissionDenied => {
+                Ok(status.message().to_owned())
+            }
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_of_two_clusters_whose_addresses_were_swapped_refuse_each_other() {
@@ -49,19 +84,25 @@ async fn nodes_of_two_clusters_whose_addresses_were_swapped_refuse_each_other() 
     red.nodes[a].start();
     blue.nodes[b].start();
 
-    phase("both say which cluster they are of");
-    red.nodes[a]
-        .logs(
-            &["WARN", "but the message is for another cluster"],
-            SETTLE_WITHIN,
-        )
-        .await;
-    blue.nodes[b]
-        .logs(
-            &["WARN", "but the message is for another cluster"],
-            SETTLE_WITHIN,
-        )
-        .await;
+    phase("both say which cluster they are of, and that the message is for another");
+    let ids = [
+        red.status(red.leader().await).await.unwrap().cluster_id,
+        blue.status(blue.leader().await).await.unwrap().cluster_id,
+    ];
+    assert_ne!(ids[0], ids[1]);
+    for (node, to, mine, other) in [
+        (&red.nodes[a], a, &ids[0], &ids[1]),
+        (&blue.nodes[b], b, &ids[1], &ids[0]),
+    ] {
+        let refused = message_of_cluster(&node.addresses.peer, other, to as u64 + 1).await;
+        assert!(refused.contains(mine.as_str()), "{refused}");
+        assert!(
+            refused.contains("the message is for another cluster"),
+            "{refused}"
+        );
+        let line = ["WARN", "but the message is for another cluster"];
+        node.logs(&line, SETTLE_WITHIN).await;
+    }
 
     phase("each tells its own cluster where it is now, and follows again");
     for (cluster, load, seed) in [(red, red_load, 1), (blue, blue_load, 2)] {

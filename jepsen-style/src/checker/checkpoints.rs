@@ -11,7 +11,10 @@ pub(super) fn check(index: &Index<'_>, violations: &mut Vec<Violation>) {
         let Some(_) = commit.committed else { continue };
         for node in &index.finals {
             if let Err(why) = is_held(commit, node) {
-                let what = format!("checkpoint {:?} of {} was acknowledged, but {why}", commit.id, commit.worker);
+                let what = format!(
+                    "checkpoint {:?} of {} was acknowledged, but {why}",
+                    commit.id, commit.worker
+                );
                 violations.push(Violation::new(Rule::Checkpoint, what));
             }
         }
@@ -27,15 +30,29 @@ pub(super) fn check(index: &Index<'_>, violations: &mut Vec<Violation>) {
 }
 
 fn is_held(commit: &Commit<'_>, node: &FinalNode) -> Result<(), String> {
-    let held = node.checkpoints.get(commit.worker).and_then(|held| held.get(&commit.id));
-    let Some(held) = held else { return Err(format!("{} does not have it", node.node)) };
+    let held = node
+        .checkpoints
+        .get(commit.worker)
+        .and_then(|held| held.get(&commit.id));
+    let Some(held) = held else {
+        return Err(format!("{} does not have it", node.node));
+    };
     if held != commit.offsets {
-        return Err(format!("{} has it with {held:?}, not {:?}", node.node, commit.offsets));
+        return Err(format!(
+            "{} has it with {held:?}, not {:?}",
+            node.node, commit.offsets
+        ));
     }
     for (journal, offset) in held {
-        let tail = node.journals.get(journal).map_or(0, |bytes| bytes.len() as u64);
+        let tail = node
+            .journals
+            .get(journal)
+            .map_or(0, |bytes| bytes.len() as u64);
         if *offset > tail {
-            return Err(format!("it covers {journal} up to {offset}, and {} has {tail} bytes of it", node.node));
+            return Err(format!(
+                "it covers {journal} up to {offset}, and {} has {tail} bytes of it",
+                node.node
+            ));
         }
     }
     Ok(())
@@ -57,7 +74,10 @@ mod tests {
         for node in ["n1", "n2"] {
             healthy.final_node(node).checkpoints.clear();
         }
-        assert_eq!(rules(&healthy.check()), [Rule::Checkpoint, Rule::Checkpoint]);
+        assert_eq!(
+            rules(&healthy.check()),
+            [Rule::Checkpoint, Rule::Checkpoint]
+        );
     }
 
     #[test]
@@ -68,7 +88,10 @@ mod tests {
                 offsets.insert("a".into(), 4);
             }
         });
-        assert_eq!(rules(&healthy.check()), [Rule::Checkpoint, Rule::Checkpoint]);
+        assert_eq!(
+            rules(&healthy.check()),
+            [Rule::Checkpoint, Rule::Checkpoint]
+        );
     }
 
     #[test]
@@ -95,6 +118,9 @@ mod tests {
                 offsets.insert("a".into(), 99);
             }
         }
-        assert_eq!(rules(&healthy.check()), [Rule::Checkpoint, Rule::Checkpoint]);
+        assert_eq!(
+            rules(&healthy.check()),
+            [Rule::Checkpoint, Rule::Checkpoint]
+        );
     }
 }

@@ -16,9 +16,12 @@ pub(super) fn check_nodes(index: &Index<'_>, nodes: &[&str], violations: &mut Ve
             violations.push(Violation::new(Rule::Incomplete, what));
         }
     }
-    let Some((first, others)) = index.finals.split_first() else { return };
+    let Some((first, others)) = index.finals.split_first() else {
+        return;
+    };
     for other in others {
-        let names: std::collections::BTreeSet<_> = first.journals.keys().chain(other.journals.keys()).collect();
+        let names: std::collections::BTreeSet<_> =
+            first.journals.keys().chain(other.journals.keys()).collect();
         for name in names {
             let (ours, theirs) = (first.journals.get(name), other.journals.get(name));
             if ours != theirs {
@@ -35,7 +38,10 @@ pub(super) fn check_nodes(index: &Index<'_>, nodes: &[&str], violations: &mut Ve
             }
         }
         if first.checkpoints != other.checkpoints {
-            let what = format!("{} and {} hold different checkpoints", first.node, other.node);
+            let what = format!(
+                "{} and {} hold different checkpoints",
+                first.node, other.node
+            );
             violations.push(Violation::new(Rule::NodesDiffer, what));
         }
     }
@@ -46,18 +52,34 @@ pub(super) fn common(ours: &[u8], theirs: &[u8]) -> usize {
     ours.iter().zip(theirs).take_while(|(a, b)| a == b).count()
 }
 
-pub(super) fn check(index: &Index<'_>, name: &str, journal: &Journal<'_>, violations: &mut Vec<Violation>) {
+pub(super) fn check(
+    index: &Index<'_>,
+    name: &str,
+    journal: &Journal<'_>,
+    violations: &mut Vec<Violation>,
+) {
     if index.finals.is_empty() {
         return;
     }
     let content = index.content(name);
     let tail = content.len() as u64;
-    let acknowledged = journal.streams.iter().filter_map(acknowledged).max().unwrap_or(0);
+    let acknowledged = journal
+        .streams
+        .iter()
+        .filter_map(acknowledged)
+        .max()
+        .unwrap_or(0);
     if acknowledged > tail {
-        let what = format!("journal {name}: {acknowledged} bytes were acknowledged as durable, {tail} are there");
+        let what = format!(
+            "journal {name}: {acknowledged} bytes were acknowledged as durable, {tail} are there"
+        );
         violations.push(Violation::new(Rule::AcknowledgedLost, what));
     }
-    let opened: Vec<_> = journal.streams.iter().filter_map(|stream| Some((stream.opened?.1, stream))).collect();
+    let opened: Vec<_> = journal
+        .streams
+        .iter()
+        .filter_map(|stream| Some((stream.opened?.1, stream)))
+        .collect();
     let first = opened.first().map_or(tail, |(at, _)| *at);
     if first > 0 && tail > 0 {
         let what = format!("journal {name}: nobody sent the bytes before {first}");
@@ -66,7 +88,9 @@ pub(super) fn check(index: &Index<'_>, name: &str, journal: &Journal<'_>, violat
     for (place, (at, stream)) in opened.iter().enumerate() {
         let end = opened.get(place + 1).map_or(tail, |(next, _)| *next);
         if end < *at && place + 1 < opened.len() {
-            let what = format!("journal {name}: a stream opened at {at}, and the next one before it, at {end}");
+            let what = format!(
+                "journal {name}: a stream opened at {at}, and the next one before it, at {end}"
+            );
             violations.push(Violation::new(Rule::AcknowledgedLost, what));
             continue;
         }
@@ -77,18 +101,34 @@ pub(super) fn check(index: &Index<'_>, name: &str, journal: &Journal<'_>, violat
 /// The most that this stream was told to be durable.
 fn acknowledged(stream: &Stream<'_>) -> Option<u64> {
     let (_, at) = stream.opened?;
-    stream.progress.iter().map(|progress| progress.durable).max().map(|durable| durable.max(at)).or(Some(at))
+    stream
+        .progress
+        .iter()
+        .map(|progress| progress.durable)
+        .max()
+        .map(|durable| durable.max(at))
+        .or(Some(at))
 }
 
 /// Bytes `at..end` are what the stream sent.
-fn owns(name: &str, content: &[u8], stream: &Stream<'_>, at: u64, end: u64, violations: &mut Vec<Violation>) {
+fn owns(
+    name: &str,
+    content: &[u8],
+    stream: &Stream<'_>,
+    at: u64,
+    end: u64,
+    violations: &mut Vec<Violation>,
+) {
     let mut next = at;
     for sent in &stream.sent {
         if next >= end {
             return;
         }
         if sent.at != next {
-            let what = format!("stream {} of {name} sent bytes at {} where {next} follows", stream.id, sent.at);
+            let what = format!(
+                "stream {} of {name} sent bytes at {} where {next} follows",
+                stream.id, sent.at
+            );
             violations.push(Violation::new(Rule::Incomplete, what));
             return;
         }
@@ -122,7 +162,11 @@ fn owns(name: &str, content: &[u8], stream: &Stream<'_>, at: u64, end: u64, viol
 
 /// A part of the bytes, cut to what is there.
 pub(super) fn slice(bytes: &[u8], from: u64, to: u64) -> &[u8] {
-    let place = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+    let place = |offset: u64| {
+        usize::try_from(offset)
+            .unwrap_or(usize::MAX)
+            .min(bytes.len())
+    };
     &bytes[place(from)..place(to.max(from))]
 }
 
@@ -143,7 +187,10 @@ mod tests {
     #[test]
     fn a_node_with_other_bytes_is_found() {
         let mut healthy = Healthy::new();
-        healthy.final_node("n2").journals.insert("a".into(), "e1-1 e1-2 e2-2 e2-1 ".into());
+        healthy
+            .final_node("n2")
+            .journals
+            .insert("a".into(), "e1-1 e1-2 e2-2 e2-1 ".into());
         assert_eq!(rules(&healthy.check()), [Rule::NodesDiffer]);
     }
 
@@ -155,7 +202,11 @@ mod tests {
 
     #[test]
     fn a_duplicate_a_gap_and_a_reordering_are_found() {
-        for content in ["e1-1 e1-2 e2-1 e2-1 e2-2 ", "e1-1 e1-2 e2-2 e2-2 ", "e1-2 e1-1 e2-1 e2-2 "] {
+        for content in [
+            "e1-1 e1-2 e2-1 e2-1 e2-2 ",
+            "e1-1 e1-2 e2-2 e2-2 ",
+            "e1-2 e1-1 e2-1 e2-2 ",
+        ] {
             let found = rules(&Healthy::new().with_content(content).check());
             assert!(found.contains(&Rule::ForeignBytes), "{content}: {found:?}");
         }
@@ -163,10 +214,22 @@ mod tests {
 
     #[test]
     fn bytes_that_were_sent_but_never_acknowledged_may_be_there_or_not() {
-        for content in ["e1-1 e1-2 e2-1 e2-2 ", "e1-1 e1-2 e2-1 e2-2 e2-3", "e1-1 e1-2 e2-1 e2-2 e2-3 "] {
-            assert_eq!(Healthy::new().with_content(content).check(), [], "{content}");
+        for content in [
+            "e1-1 e1-2 e2-1 e2-2 ",
+            "e1-1 e1-2 e2-1 e2-2 e2-3",
+            "e1-1 e1-2 e2-1 e2-2 e2-3 ",
+        ] {
+            assert_eq!(
+                Healthy::new().with_content(content).check(),
+                [],
+                "{content}"
+            );
         }
-        let found = rules(&Healthy::new().with_content("e1-1 e1-2 e2-1 e2-2 e2-3 e2-4 ").check());
+        let found = rules(
+            &Healthy::new()
+                .with_content("e1-1 e1-2 e2-1 e2-2 e2-3 e2-4 ")
+                .check(),
+        );
         assert_eq!(found, [Rule::ForeignBytes]);
     }
 
@@ -179,7 +242,10 @@ mod tests {
             _ => {}
         });
         let found = rules(&healthy.check());
-        assert!(found.contains(&Rule::ForeignBytes) || found.contains(&Rule::AcknowledgedLost), "{found:?}");
+        assert!(
+            found.contains(&Rule::ForeignBytes) || found.contains(&Rule::AcknowledgedLost),
+            "{found:?}"
+        );
         assert!(found.contains(&Rule::Stale), "{found:?}");
     }
 }

@@ -54,7 +54,8 @@ pub(super) struct Read<'a> {
 impl Read<'_> {
     /// When it ended, and one past its last byte.
     pub(super) fn tail(&self) -> Option<(Time, u64)> {
-        self.ended.map(|(time, from, bytes)| (time, from + bytes.len() as u64))
+        self.ended
+            .map(|(time, from, bytes)| (time, from + bytes.len() as u64))
     }
 }
 
@@ -109,43 +110,104 @@ impl<'a> Index<'a> {
             }
         }
         for journal in index.journals.values_mut() {
-            journal.streams.sort_by_key(|stream| (stream.epoch, stream.began));
+            journal
+                .streams
+                .sort_by_key(|stream| (stream.epoch, stream.began));
         }
         (index, violations)
     }
 
     fn take(&mut self, time: Time, event: &'a Event) -> Option<()> {
         match event {
-            Event::Opening { stream, worker, journal, epoch } => {
+            Event::Opening {
+                stream,
+                worker,
+                journal,
+                epoch,
+            } => {
                 let of = self.journals.entry(journal.clone()).or_default();
                 of.worker = Some(worker);
-                self.places.insert(*stream, (journal.clone(), of.streams.len()));
+                self.places
+                    .insert(*stream, (journal.clone(), of.streams.len()));
                 let (id, epoch) = (*stream, *epoch);
-                of.streams.push(Stream { id, epoch, began: time, opened: None, sent: Vec::new(), progress: Vec::new() });
+                of.streams.push(Stream {
+                    id,
+                    epoch,
+                    began: time,
+                    opened: None,
+                    sent: Vec::new(),
+                    progress: Vec::new(),
+                });
             }
             Event::Opened { stream, at } => self.stream(*stream)?.opened = Some((time, *at)),
-            Event::Sent { stream, at, bytes } => self.stream(*stream)?.sent.push(Sent { time, at: *at, bytes }),
-            Event::Progress { stream, written, durable, log_index } => {
+            Event::Sent { stream, at, bytes } => self.stream(*stream)?.sent.push(Sent {
+                time,
+                at: *at,
+                bytes,
+            }),
+            Event::Progress {
+                stream,
+                written,
+                durable,
+                log_index,
+            } => {
                 let (written, durable, log_index) = (*written, *durable, *log_index);
-                self.stream(*stream)?.progress.push(Progress { time, written, durable, log_index });
+                self.stream(*stream)?.progress.push(Progress {
+                    time,
+                    written,
+                    durable,
+                    log_index,
+                });
             }
-            Event::ReadBegan { read, journal, node, floor } => {
+            Event::ReadBegan {
+                read,
+                journal,
+                node,
+                floor,
+            } => {
                 let of = self.journals.entry(journal.clone()).or_default();
                 self.places.insert(*read, (journal.clone(), of.reads.len()));
-                of.reads.push(Read { node, floor: *floor, began: time, ended: None });
+                of.reads.push(Read {
+                    node,
+                    floor: *floor,
+                    began: time,
+                    ended: None,
+                });
             }
             Event::ReadEnded { read, from, bytes } => {
                 let (journal, place) = self.places.get(read)?;
                 let read = self.journals.get_mut(journal)?.reads.get_mut(*place)?;
                 read.ended = Some((time, *from, bytes));
             }
-            Event::TakenOver { worker, epoch, tails, .. } => {
-                self.takeovers.entry(worker).or_default().push(Takeover { time, epoch: *epoch, tails });
+            Event::TakenOver {
+                worker,
+                epoch,
+                tails,
+                ..
+            } => {
+                self.takeovers.entry(worker).or_default().push(Takeover {
+                    time,
+                    epoch: *epoch,
+                    tails,
+                });
             }
-            Event::CheckpointBegan { commit, worker, epoch, id, offsets } => {
+            Event::CheckpointBegan {
+                commit,
+                worker,
+                epoch,
+                id,
+                offsets,
+            } => {
                 self.commit_places.insert(*commit, self.commits.len());
                 let (epoch, id) = (*epoch, *id);
-                self.commits.push(Commit { worker, epoch, id, offsets, began: time, committed: None });
+                self.commits.push(Commit {
+                    worker,
+                    epoch,
+                    id,
+                    offsets,
+                    began: time,
+                    committed: None,
+                });
             }
             Event::CheckpointCommitted { commit } => {
                 let place = *self.commit_places.get(commit)?;
@@ -164,7 +226,10 @@ impl<'a> Index<'a> {
 
     /// The final content of a journal, as the first node has it; empty if it has none.
     pub(super) fn content(&self, journal: &str) -> &'a [u8] {
-        let first = self.finals.first().and_then(|node| node.journals.get(journal));
+        let first = self
+            .finals
+            .first()
+            .and_then(|node| node.journals.get(journal));
         first.map_or(&[], |bytes| &bytes[..])
     }
 }

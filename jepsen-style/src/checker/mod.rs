@@ -104,13 +104,18 @@ mod tests {
     #[test]
     fn a_history_without_the_final_content_of_a_node_proves_nothing() {
         let history = Healthy::new().history();
-        assert_eq!(rules(&check(&history, &["n1", "n2", "n3"])), [Rule::Incomplete]);
+        assert_eq!(
+            rules(&check(&history, &["n1", "n2", "n3"])),
+            [Rule::Incomplete]
+        );
     }
 
     #[test]
     fn what_the_client_found_broken_is_a_violation() {
         let mut healthy = Healthy::new();
-        healthy.events.push(Event::Broken { what: "a tail that cannot be".into() });
+        healthy.events.push(Event::Broken {
+            what: "a tail that cannot be".into(),
+        });
         assert_eq!(rules(&healthy.check()), [Rule::Client]);
     }
 }

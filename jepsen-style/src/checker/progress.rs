@@ -6,7 +6,10 @@ pub(super) fn check(name: &str, journal: &Journal<'_>, violations: &mut Vec<Viol
     for stream in &journal.streams {
         let Some((opened, at)) = stream.opened else {
             if !stream.progress.is_empty() || !stream.sent.is_empty() {
-                let what = format!("stream {} of {name} went on without having been opened", stream.id);
+                let what = format!(
+                    "stream {} of {name} went on without having been opened",
+                    stream.id
+                );
                 violations.push(Violation::new(Rule::Incomplete, what));
             }
             continue;
@@ -18,7 +21,9 @@ pub(super) fn check(name: &str, journal: &Journal<'_>, violations: &mut Vec<Viol
                 sent = sent.max(send.end());
             }
             let ordered = progress.durable <= progress.written && progress.written <= sent;
-            let onward = progress.durable >= durable && progress.written >= written && progress.time > opened;
+            let onward = progress.durable >= durable
+                && progress.written >= written
+                && progress.time > opened;
             if !(ordered && onward) {
                 let what = format!(
                     "stream {} of {name}: durable {} and written {} were told, after durable {durable} and written \
@@ -46,7 +51,13 @@ mod tests {
     fn with_progress(told: (u64, u64)) -> Vec<Rule> {
         let mut healthy = Healthy::new();
         healthy.change(|event| {
-            if let Event::Progress { stream: 1, written, durable, .. } = event {
+            if let Event::Progress {
+                stream: 1,
+                written,
+                durable,
+                ..
+            } = event
+            {
                 (*written, *durable) = told;
             }
         });
@@ -68,7 +79,12 @@ mod tests {
         let mut healthy = Healthy::new();
         healthy.insert_after(
             |event| matches!(event, Event::Progress { stream: 1, .. }),
-            Event::Progress { stream: 1, written: 10, durable: 5, log_index: 9 },
+            Event::Progress {
+                stream: 1,
+                written: 10,
+                durable: 5,
+                log_index: 9,
+            },
         );
         assert_eq!(rules(&healthy.check()), [Rule::Progress]);
     }

@@ -7,11 +7,18 @@ use super::{
 };
 use crate::history::Floor;
 
-pub(super) fn check(index: &Index<'_>, name: &str, journal: &Journal<'_>, violations: &mut Vec<Violation>) {
+pub(super) fn check(
+    index: &Index<'_>,
+    name: &str,
+    journal: &Journal<'_>,
+    violations: &mut Vec<Violation>,
+) {
     let known = Known::of(index, name, journal);
     for stream in &journal.streams {
         if let Some((_, at)) = stream.opened
-            && let Some(missed) = known.acknowledged_before(stream.began).filter(|known| *known > at)
+            && let Some(missed) = known
+                .acknowledged_before(stream.began)
+                .filter(|known| *known > at)
         {
             let what = format!(
                 "stream {} of {name} was opened at {at}, but {missed} was acknowledged before it asked",
@@ -22,7 +29,9 @@ pub(super) fn check(index: &Index<'_>, name: &str, journal: &Journal<'_>, violat
     }
     let sent_by = sent_by(journal);
     for read in &journal.reads {
-        let Some((ended, tail)) = read.tail() else { continue };
+        let Some((ended, tail)) = read.tail() else {
+            continue;
+        };
         let floor = match read.floor {
             Floor::Linearizable => known.acknowledged_before(read.began),
             Floor::LogIndex(applied) => known.acknowledged_at(applied, read.began),
@@ -36,15 +45,27 @@ pub(super) fn check(index: &Index<'_>, name: &str, journal: &Journal<'_>, violat
             violations.push(Violation::new(Rule::Stale, what));
         }
         is_prefix(index, name, read, violations);
-        if sent_by.iter().take_while(|(time, _)| *time < ended).map(|(_, end)| *end).max().unwrap_or(0) < tail {
-            let what = format!("a read of {name} from {} ended at {tail} before all of it was sent", read.node);
+        if sent_by
+            .iter()
+            .take_while(|(time, _)| *time < ended)
+            .map(|(_, end)| *end)
+            .max()
+            .unwrap_or(0)
+            < tail
+        {
+            let what = format!(
+                "a read of {name} from {} ended at {tail} before all of it was sent",
+                read.node
+            );
             violations.push(Violation::new(Rule::FromTheFuture, what));
         }
     }
 }
 
 fn is_prefix(index: &Index<'_>, name: &str, read: &Read<'_>, violations: &mut Vec<Violation>) {
-    let Some((_, from, bytes)) = read.ended else { return };
+    let Some((_, from, bytes)) = read.ended else {
+        return;
+    };
     if index.finals.is_empty() {
         return;
     }
@@ -87,14 +108,27 @@ impl Known {
         let mut by_index = Vec::new();
         for stream in &journal.streams {
             by_time.extend(stream.opened);
-            by_time.extend(stream.progress.iter().map(|progress| (progress.time, progress.durable)));
-            let indexed = stream.progress.iter().filter(|progress| progress.log_index > 0);
-            by_index.extend(indexed.map(|progress| (progress.log_index, progress.time, progress.durable)));
+            by_time.extend(
+                stream
+                    .progress
+                    .iter()
+                    .map(|progress| (progress.time, progress.durable)),
+            );
+            let indexed = stream
+                .progress
+                .iter()
+                .filter(|progress| progress.log_index > 0);
+            by_index.extend(
+                indexed.map(|progress| (progress.log_index, progress.time, progress.durable)),
+            );
         }
         by_time.extend(journal.reads.iter().filter_map(Read::tail));
-        let takeovers = journal.worker.and_then(|worker| index.takeovers.get(worker));
+        let takeovers = journal
+            .worker
+            .and_then(|worker| index.takeovers.get(worker));
         let tails = takeovers.into_iter().flatten();
-        by_time.extend(tails.filter_map(|takeover| Some((takeover.time, *takeover.tails.get(name)?))));
+        by_time
+            .extend(tails.filter_map(|takeover| Some((takeover.time, *takeover.tails.get(name)?))));
         by_time.sort_unstable();
         let mut most = 0;
         for (_, known) in &mut by_time {
@@ -112,9 +146,14 @@ impl Known {
 
     /// The most that an acknowledgement with this log index, or an earlier one, had said before `time`.
     fn acknowledged_at(&self, applied: u64, time: Time) -> Option<u64> {
-        let until = self.by_index.partition_point(|(index, ..)| *index <= applied);
+        let until = self
+            .by_index
+            .partition_point(|(index, ..)| *index <= applied);
         let known = self.by_index[..until].iter().rev();
-        known.filter(|(_, told, _)| *told < time).map(|(.., durable)| *durable).max()
+        known
+            .filter(|(_, told, _)| *told < time)
+            .map(|(.., durable)| *durable)
+            .max()
     }
 }
 
@@ -146,7 +185,10 @@ mod tests {
 
     #[test]
     fn a_read_of_other_bytes_is_found() {
-        assert_eq!(with_read(Floor::Linearizable, "e1-1 e1-X "), [Rule::ReadNotPrefix]);
+        assert_eq!(
+            with_read(Floor::Linearizable, "e1-1 e1-X "),
+            [Rule::ReadNotPrefix]
+        );
     }
 
     #[test]

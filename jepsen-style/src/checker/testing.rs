@@ -19,14 +19,26 @@ pub(crate) fn rules(violations: &[Violation]) -> Vec<Rule> {
 
 impl Healthy {
     pub(crate) fn new() -> Self {
-        let sent = |stream, at, bytes: &'static str| Event::Sent { stream, at, bytes: bytes.into() };
-        let opening = |stream, epoch| Event::Opening { stream, worker: "w".into(), journal: "a".into(), epoch };
+        let sent = |stream, at, bytes: &'static str| Event::Sent {
+            stream,
+            at,
+            bytes: bytes.into(),
+        };
+        let opening = |stream, epoch| Event::Opening {
+            stream,
+            worker: "w".into(),
+            journal: "a".into(),
+            epoch,
+        };
         let offsets = BTreeMap::from([("a".into(), 10)]);
         let final_node = |node: &str| {
             Event::Final(FinalNode {
                 node: node.into(),
                 journals: BTreeMap::from([("a".into(), "e1-1 e1-2 e2-1 e2-2 ".into())]),
-                checkpoints: BTreeMap::from([("w".into(), BTreeMap::from([((0, 1), offsets.clone())]))]),
+                checkpoints: BTreeMap::from([(
+                    "w".into(),
+                    BTreeMap::from([((0, 1), offsets.clone())]),
+                )]),
             })
         };
         let events = vec![
@@ -34,19 +46,52 @@ impl Healthy {
             Event::Opened { stream: 1, at: 0 },
             sent(1, 0, "e1-1 "),
             sent(1, 5, "e1-2 "),
-            Event::Progress { stream: 1, written: 10, durable: 10, log_index: 9 },
-            Event::CheckpointBegan { commit: 8, worker: "w".into(), epoch: 1, id: (0, 1), offsets: offsets.clone() },
+            Event::Progress {
+                stream: 1,
+                written: 10,
+                durable: 10,
+                log_index: 9,
+            },
+            Event::CheckpointBegan {
+                commit: 8,
+                worker: "w".into(),
+                epoch: 1,
+                id: (0, 1),
+                offsets: offsets.clone(),
+            },
             Event::CheckpointCommitted { commit: 8 },
             sent(1, 10, "e1-3 "),
-            Event::ReadBegan { read: 5, journal: "a".into(), node: "n1".into(), floor: Floor::Linearizable },
-            Event::ReadEnded { read: 5, from: 0, bytes: "e1-1 e1-2 ".into() },
-            Event::TakeoverBegan { takeover: 6, worker: "w".into() },
-            Event::TakenOver { takeover: 6, worker: "w".into(), epoch: 2, tails: offsets.clone() },
+            Event::ReadBegan {
+                read: 5,
+                journal: "a".into(),
+                node: "n1".into(),
+                floor: Floor::Linearizable,
+            },
+            Event::ReadEnded {
+                read: 5,
+                from: 0,
+                bytes: "e1-1 e1-2 ".into(),
+            },
+            Event::TakeoverBegan {
+                takeover: 6,
+                worker: "w".into(),
+            },
+            Event::TakenOver {
+                takeover: 6,
+                worker: "w".into(),
+                epoch: 2,
+                tails: offsets.clone(),
+            },
             opening(2, 2),
             Event::Opened { stream: 2, at: 10 },
             sent(2, 10, "e2-1 "),
             sent(2, 15, "e2-2 "),
-            Event::Progress { stream: 2, written: 20, durable: 20, log_index: 12 },
+            Event::Progress {
+                stream: 2,
+                written: 20,
+                durable: 20,
+                log_index: 12,
+            },
             sent(2, 20, "e2-3 "),
             final_node("n1"),
             final_node("n2"),
@@ -91,7 +136,9 @@ impl Healthy {
     /// Every node holds this in the end.
     pub(crate) fn with_content(mut self, content: &'static str) -> Self {
         for node in ["n1", "n2"] {
-            self.final_node(node).journals.insert("a".into(), content.into());
+            self.final_node(node)
+                .journals
+                .insert("a".into(), content.into());
         }
         self
     }
