@@ -91,9 +91,20 @@ impl MemberRow {
     }
 }
 
+/// A node that waits knows no members.
+fn check_formed(status: &pb::StatusResponse) -> Result<(), Failure> {
+    if !status.cluster_id.is_empty() {
+        return Ok(());
+    }
+    let address = &status.client_address;
+    let message = format!("node {address} waits: it is not a member of a cluster yet");
+    Err(Failure::new(Exit::Unhealthy, message).try_next("dos-cluster init --nodes HOST:PORT,..."))
+}
+
 /// Refuses what is no member, before anything is asked of the cluster.
 pub(super) async fn check_member(client: &Client, node: NodeId) -> Result<(), Failure> {
     let status = client.status().await?;
+    check_formed(&status)?;
     let members = status.members.iter();
     let mut members = members.filter_map(|member| member.member.as_ref());
     if members.any(|member| member.node_id == node.0) {
@@ -109,13 +120,7 @@ impl Member {
         let members = match self.verb {
             Verb::List => {
                 let status = client.status().await?;
-                if status.cluster_id.is_empty() {
-                    let address = &status.client_address;
-                    let message =
-                        format!("node {address} waits: it is not a member of a cluster yet");
-                    return Err(Failure::new(Exit::Unhealthy, message)
-                        .try_next("dos-cluster init --nodes HOST:PORT,..."));
-                }
+                check_formed(&status)?;
                 status.members
             }
             Verb::Remove { node } => {
