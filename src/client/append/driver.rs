@@ -229,6 +229,8 @@ impl Driver {
         }
         self.state.send_modify(|state| {
             state.progress.durable = session.tail;
+            // What is durable may have been acknowledged to the session before, which did not hear it.
+            state.progress.log_index = state.progress.log_index.max(session.log_index);
             state.progress.written = state.progress.written.max(session.tail);
             state.phase = AppendPhase::Streaming {
                 address: session.address.clone(),

@@ -54,7 +54,7 @@ pub struct AppendProgress {
     pub written: Offset,
     /// A majority has fsynced everything before this.
     pub durable: Offset,
-    /// A member that has applied this log index serves everything up to `durable`. 0 until the first acknowledgement.
+    /// A member that has applied this log index serves everything up to `durable`.
     pub log_index: u64,
 }
 

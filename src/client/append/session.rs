@@ -31,6 +31,8 @@ pub(super) struct Session {
     pub(super) address: String,
     pub(super) token: FencingToken,
     pub(super) tail: Offset,
+    /// A member that has applied this serves everything before `tail`.
+    pub(super) log_index: u64,
     /// The leader's address, when this node forwards to it.
     pub(super) leader: Option<String>,
     /// `None` once half-closed, or when the node takes no more.
@@ -76,6 +78,7 @@ impl Session {
             token: wire::token_from_pb(opened.token)
                 .map_err(|e| Failure::bad_answer(e.to_string()))?,
             tail: Offset(opened.tail),
+            log_index: opened.log_index,
             leader: Some(opened.leader_address)
                 .filter(|leader| !leader.is_empty() && leader != address),
             sender: Some(sender),

@@ -34,7 +34,7 @@ struct AppendStream {
 
 /// Serves an opened stream until the client has ended it and everything is durable, or something fails.
 pub(in crate::node) async fn serve(
-    opened: OpenedJournal,
+    (opened, log_index): (OpenedJournal, u64),
     queue: AppendQueue,
     admission: &Admission,
     mut input: Streaming<pb::AppendRequest>,
@@ -42,7 +42,7 @@ pub(in crate::node) async fn serve(
     mut stopping: watch::Receiver<bool>,
 ) {
     let (settled, mut outcomes) = mpsc::unbounded_channel();
-    let mut stream = AppendStream::new(opened, admission.stream(), settled);
+    let mut stream = AppendStream::new(opened, log_index, admission.stream(), settled);
     // At most one append waits for admission; meanwhile nothing more is read.
     let mut admitting: FuturesOrdered<BoxFuture<'static, (Append, Permit)>> = FuturesOrdered::new();
     let mut ended = false;
@@ -88,6 +88,7 @@ pub(in crate::node) async fn serve(
 impl AppendStream {
     fn new(
         opened: OpenedJournal,
+        log_index: u64,
         admission: StreamAdmission,
         settled: mpsc::UnboundedSender<Settled>,
     ) -> Self {
@@ -97,7 +98,7 @@ impl AppendStream {
             next: tail,
             written: tail,
             durable: tail,
-            log_index: 0,
+            log_index,
             news: false,
             under_way: 0,
             admission,

@@ -61,15 +61,17 @@ impl pb::journals_server::Journals for Journals {
             let error = CodecError::field("request", "a stream begins by opening a journal");
             return Err(NodeError::from(error).into());
         };
-        let opened = open_journal(&running, open, until).await?;
+        let (opened, log_index) = open_journal(&running, open, until).await?;
         let (output, answers) = mpsc::channel(16);
-        let _ = output.send(Ok(self.opened(&running, &opened))).await;
+        let _ = output
+            .send(Ok(self.opened(&running, &opened, log_index)))
+            .await;
         let shared = self.shared.clone();
         task::spawn(async move {
             shared.metrics.streams(1);
             let stopping = shared.stopping.subscribe();
             append::serve(
-                opened,
+                (opened, log_index),
                 running.queue.clone(),
                 &shared.admission,
                 input,
@@ -179,7 +181,12 @@ impl pb::journals_server::Journals for Journals {
 }
 
 impl Journals {
-    fn opened(&self, running: &Running, opened: &OpenedJournal) -> pb::AppendResponse {
+    fn opened(
+        &self,
+        running: &Running,
+        opened: &OpenedJournal,
+        log_index: u64,
+    ) -> pb::AppendResponse {
         let leader = running
             .router
             .leader()
@@ -191,6 +198,7 @@ impl Journals {
             token: Some(token_to_pb(opened.token)),
             tail: opened.tail.0,
             leader_address: address.unwrap_or_default(),
+            log_index,
         };
         pb::AppendResponse {
             response: Some(append_response::Response::Opened(opened)),
@@ -198,11 +206,12 @@ impl Journals {
     }
 }
 
+/// Opens a journal; answers the log index of that, too.
 async fn open_journal(
     running: &Running,
     open: pb::OpenAppend,
     until: Instant,
-) -> Result<OpenedJournal, NodeError> {
+) -> Result<(OpenedJournal, u64), NodeError> {
     let open = OpenJournal {
         journal: journal_from_pb(open.journal)?,
         kind: kind_from_pb(open.kind)?,
@@ -214,7 +223,7 @@ async fn open_journal(
         .propose(Command::OpenJournal(open), until)
         .await?;
     match proposed.answer? {
-        Outcome::JournalOpened(opened) => Ok(opened),
+        Outcome::JournalOpened(opened) => Ok((opened, proposed.log_index)),
         other => Err(NodeError::LeaderLost {
             why: format!("an answer to another command: {other:?}"),
         }),
