@@ -34,7 +34,9 @@ pub async fn run(recorder: Shared) -> turmoil::Result {
     recovers(&recorder).await;
     recorder.phase.set(Phase::Drain);
     if !until(&recorder, AGREED_WITHIN, || recorder.writers.get() == 0).await {
-        recorder.violation(format!("writers do not end within {AGREED_WITHIN:?} after the repair"));
+        recorder.violation(format!(
+            "writers do not end within {AGREED_WITHIN:?} after the repair"
+        ));
         return Ok(());
     }
     agree(&recorder).await
@@ -62,13 +64,22 @@ async fn watch(recorder: Shared, node: &'static str) {
     let mut snapshot = 0;
     loop {
         sleep(Duration::from_millis(150)).await;
-        let Ok(status) = client.status(node).await else { continue };
+        let Ok(status) = client.status(node).await else {
+            continue;
+        };
         if status.snapshot_index > snapshot {
             snapshot = status.snapshot_index;
-            recorder.note(format!("{node} has a snapshot at {snapshot}, log from {}", status.purged_index));
+            recorder.note(format!(
+                "{node} has a snapshot at {snapshot}, log from {}",
+                status.purged_index
+            ));
             recorder.report.borrow_mut().snapshots += 1;
         }
-        let newest = recorder.leader.borrow().as_ref().map_or(0, |(term, _)| *term);
+        let newest = recorder
+            .leader
+            .borrow()
+            .as_ref()
+            .map_or(0, |(term, _)| *term);
         if status.state() == pb::NodeState::Leader && status.term > newest {
             recorder.note(format!("{node} leads in term {}", status.term));
             recorder.report.borrow_mut().elections += 1;
@@ -92,19 +103,27 @@ async fn until(recorder: &Shared, within: Duration, mut holds: impl FnMut() -> b
 /// Waits until every journal is acknowledged anew.
 async fn recovers(recorder: &Shared) {
     let began = recorder.elapsed();
-    let names: Vec<Name> = WORKERS.iter().flat_map(|worker| JOURNALS.map(|name| journal_name(worker, name))).collect();
+    let names: Vec<Name> = WORKERS
+        .iter()
+        .flat_map(|worker| JOURNALS.map(|name| journal_name(worker, name)))
+        .collect();
     let waits_for = || {
         let acknowledged = recorder.acknowledged_at.borrow();
-        let late = names.iter().filter(|name| acknowledged.get(*name).is_none_or(|at| *at <= began));
+        let late = names
+            .iter()
+            .filter(|name| acknowledged.get(*name).is_none_or(|at| *at <= began));
         late.cloned().collect::<Vec<_>>()
     };
     if !until(recorder, RECOVERED_WITHIN, || waits_for().is_empty()).await {
         let late = waits_for();
-        recorder.violation(format!("{late:?} are not acknowledged within {RECOVERED_WITHIN:?} after the repair"));
+        recorder.violation(format!(
+            "{late:?} are not acknowledged within {RECOVERED_WITHIN:?} after the repair"
+        ));
         until(recorder, AGREED_WITHIN, || waits_for().is_empty()).await;
     }
     let took = recorder.elapsed().saturating_sub(began);
-    recorder.report.borrow_mut().recovery_millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    recorder.report.borrow_mut().recovery_millis =
+        u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     recorder.note(format!("all journals are acknowledged anew after {took:?}"));
 }
 
@@ -116,28 +135,44 @@ async fn agree(recorder: &Shared) -> turmoil::Result {
         let mut seen = Vec::new();
         for node in NODES {
             let status = client.status(node).await;
-            seen.push(status.map(|status| (status.applied_index, status.last_log_index, status.state_hash)));
+            seen.push(status.map(|status| {
+                (
+                    status.applied_index,
+                    status.last_log_index,
+                    status.state_hash,
+                )
+            }));
         }
         let same = seen.windows(2).all(|pair| pair[0] == pair[1]);
-        let whole = seen.iter().all(|node| node.as_ref().is_ok_and(|(applied, last, _)| applied == last && *applied > 0));
+        let whole = seen.iter().all(|node| {
+            node.as_ref()
+                .is_ok_and(|(applied, last, _)| applied == last && *applied > 0)
+        });
         if same && whole {
             break;
         }
         if recorder.elapsed() > deadline {
-            recorder.violation(format!("the nodes do not agree within {AGREED_WITHIN:?}: {seen:?}"));
+            recorder.violation(format!(
+                "the nodes do not agree within {AGREED_WITHIN:?}: {seen:?}"
+            ));
             return Ok(());
         }
         sleep(POLL).await;
     }
     for node in NODES {
-        let held = held_by(&mut client, node).await.map_err(|why| format!("the final read of {node}: {why}"))?;
+        let held = held_by(&mut client, node)
+            .await
+            .map_err(|why| format!("the final read of {node}: {why}"))?;
         recorder.push(Event::Final(held));
     }
     Ok(())
 }
 
 async fn held_by(client: &mut NodeClient, node: &'static str) -> Result<FinalNode, String> {
-    let mut held = FinalNode { node: node.into(), ..FinalNode::default() };
+    let mut held = FinalNode {
+        node: node.into(),
+        ..FinalNode::default()
+    };
     for stat in client.journals(node).await? {
         let journal = stat.journal.ok_or("BROKEN: a journal without a name")?;
         let name = journal_name(&journal.worker, &journal.journal);
@@ -145,7 +180,11 @@ async fn held_by(client: &mut NodeClient, node: &'static str) -> Result<FinalNod
         held.journals.insert(name, read.bytes);
     }
     for stat in client.checkpoints(node).await? {
-        let worker: Name = stat.worker.ok_or("BROKEN: a checkpoint without a worker")?.worker.into();
+        let worker: Name = stat
+            .worker
+            .ok_or("BROKEN: a checkpoint without a worker")?
+            .worker
+            .into();
         let id = stat.id.ok_or("BROKEN: a checkpoint without an id")?;
         let id: CheckpointId = (id.rollback_epoch, id.number);
         let of = |offset: pb::NamedOffset| (journal_name(&worker, &offset.journal), offset.offset);

@@ -12,7 +12,9 @@ use crate::{Arguments, CHILD_VARIABLE, nemesis::Kind, recorder::Report};
 type Ran = (u64, Result<Report, String>);
 
 pub fn run(arguments: &Arguments) -> ExitCode {
-    let seeds = arguments.seed.map_or(arguments.seeds.clone(), |seed| seed..seed + 1);
+    let seeds = arguments
+        .seed
+        .map_or(arguments.seeds.clone(), |seed| seed..seed + 1);
     let queue = Mutex::new(seeds.clone().collect::<VecDeque<u64>>());
     let ran = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -22,7 +24,9 @@ pub fn run(arguments: &Arguments) -> ExitCode {
                     let result = run_seed(arguments, seed);
                     let failed = is_failure(&result);
                     report_failure(arguments, &(seed, result.clone()));
-                    ran.lock().unwrap_or_else(PoisonError::into_inner).push((seed, result));
+                    ran.lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push((seed, result));
                     if failed && arguments.expect_violation {
                         queue.lock().unwrap_or_else(PoisonError::into_inner).clear();
                     }
@@ -35,11 +39,16 @@ pub fn run(arguments: &Arguments) -> ExitCode {
 }
 
 fn take(queue: &Mutex<VecDeque<u64>>) -> Option<u64> {
-    queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    queue
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .pop_front()
 }
 
 fn is_failure(result: &Result<Report, String>) -> bool {
-    !result.as_ref().is_ok_and(|report| report.violations.is_empty())
+    !result
+        .as_ref()
+        .is_ok_and(|report| report.violations.is_empty())
 }
 
 /// Runs a seed in a process of its own; twice when its determinism is checked.
@@ -49,19 +58,26 @@ fn run_seed(arguments: &Arguments, seed: u64) -> Result<Report, String> {
         let again = run_child(arguments, seed)?;
         if again != report {
             let (one, other) = (report.trace_hash, again.trace_hash);
-            report.violations.push(format!("two runs differ: trace {one:016x} and {other:016x}"));
+            report.violations.push(format!(
+                "two runs differ: trace {one:016x} and {other:016x}"
+            ));
         }
     }
     Ok(report)
 }
 
 fn run_child(arguments: &Arguments, seed: u64) -> Result<Report, String> {
-    let program = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
+    let program =
+        std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
     let mut command = Command::new(program);
-    command.env(CHILD_VARIABLE, seed.to_string()).args(["--seconds", &arguments.seconds.to_string()]);
+    command
+        .env(CHILD_VARIABLE, seed.to_string())
+        .args(["--seconds", &arguments.seconds.to_string()]);
     if let Some(mutation) = arguments.mutation {
         use clap::ValueEnum;
-        let name = mutation.to_possible_value().map(|value| value.get_name().to_owned());
+        let name = mutation
+            .to_possible_value()
+            .map(|value| value.get_name().to_owned());
         command.args(["--mutation", &name.unwrap_or_default()]);
     }
     if arguments.trace {
@@ -69,14 +85,21 @@ fn run_child(arguments: &Arguments, seed: u64) -> Result<Report, String> {
     } else {
         command.stderr(Stdio::piped());
     }
-    let output = command.stdout(Stdio::piped()).spawn().and_then(std::process::Child::wait_with_output);
+    let output = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .and_then(std::process::Child::wait_with_output);
     let output = output.map_err(|error| format!("cannot run a child: {error}"))?;
     let text = String::from_utf8_lossy(&output.stdout);
     let last = text.lines().last().unwrap_or_default();
     serde_json::from_str(last).map_err(|_| {
         let said = String::from_utf8_lossy(&output.stderr);
         let said: Vec<_> = said.lines().rev().take(5).collect();
-        format!("the run died ({}): {}", output.status, said.into_iter().rev().collect::<Vec<_>>().join(" | "))
+        format!(
+            "the run died ({}): {}",
+            output.status,
+            said.into_iter().rev().collect::<Vec<_>>().join(" | ")
+        )
     })
 }
 
@@ -85,11 +108,19 @@ fn report_failure(arguments: &Arguments, (seed, result): &Ran) {
         Ok(report) => report.violations.clone(),
         Err(why) => vec![why.clone()],
     };
-    let Some(first) = violations.first() else { return };
-    let mutation = arguments.mutation.map_or("", |_| " --mutation ack_before_sync");
+    let Some(first) = violations.first() else {
+        return;
+    };
+    let mutation = arguments
+        .mutation
+        .map_or("", |_| " --mutation ack_before_sync");
     println!(
         "seed {seed}: {first}{}\n  repeat: cargo run -- --seed {seed} --seconds {}{mutation} --trace",
-        if violations.len() > 1 { format!(" (and {} more)", violations.len() - 1) } else { String::new() },
+        if violations.len() > 1 {
+            format!(" (and {} more)", violations.len() - 1)
+        } else {
+            String::new()
+        },
         arguments.seconds,
     );
 }
@@ -131,7 +162,11 @@ fn sum_up(arguments: &Arguments, ran: &[Ran]) -> ExitCode {
         if failed == 0 {
             println!("no violation was found, but one was planted: the checkers are blind");
         }
-        return if failed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        return if failed > 0 {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        };
     }
     let mut good = failed == 0;
     if sum.acknowledged == 0 {
@@ -140,11 +175,18 @@ fn sum_up(arguments: &Arguments, ran: &[Ran]) -> ExitCode {
     }
     // A few seeds may lack a kind; many may not.
     if ran.len() >= 20 {
-        let missing: Vec<_> = Kind::ALL.iter().filter(|kind| !sum.faults.contains_key(&format!("{kind:?}"))).collect();
+        let missing: Vec<_> = Kind::ALL
+            .iter()
+            .filter(|kind| !sum.faults.contains_key(&format!("{kind:?}")))
+            .collect();
         if !missing.is_empty() {
             println!("these faults never happened: {missing:?}: this run proves too little");
             good = false;
         }
     }
-    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

@@ -56,10 +56,19 @@ struct Arguments {
 }
 
 fn parse_seeds(text: &str) -> Result<Range<u64>, String> {
-    let (from, to) = text.split_once("..").ok_or("expected FROM..TO, such as 0..100")?;
-    let number = |text: &str| text.parse::<u64>().map_err(|error| format!("{text:?}: {error}"));
+    let (from, to) = text
+        .split_once("..")
+        .ok_or("expected FROM..TO, such as 0..100")?;
+    let number = |text: &str| {
+        text.parse::<u64>()
+            .map_err(|error| format!("{text:?}: {error}"))
+    };
     let seeds = number(from)?..number(to)?;
-    if seeds.is_empty() { Err("there is no seed in it".into()) } else { Ok(seeds) }
+    if seeds.is_empty() {
+        Err("there is no seed in it".into())
+    } else {
+        Ok(seeds)
+    }
 }
 
 fn main() -> ExitCode {
@@ -73,8 +82,12 @@ fn main() -> ExitCode {
 }
 
 fn child(seed: u64, arguments: &Arguments) -> ExitCode {
-    let limit = rustix::process::Rlimit { current: Some(600), maximum: Some(600) };
-    rustix::process::setrlimit(rustix::process::Resource::Cpu, limit).expect("a lower limit is always allowed");
+    let limit = rustix::process::Rlimit {
+        current: Some(600),
+        maximum: Some(600),
+    };
+    rustix::process::setrlimit(rustix::process::Resource::Cpu, limit)
+        .expect("a lower limit is always allowed");
     let _clocks = mad_turmoil::time::SimClocksGuard::init();
     if arguments.trace {
         tracing_subscriber::fmt()
@@ -86,6 +99,9 @@ fn child(seed: u64, arguments: &Arguments) -> ExitCode {
     }
     let plan = Plan::new(seed, Duration::from_secs(arguments.seconds));
     let report = run::run(&plan, arguments.mutation, arguments.trace);
-    println!("{}", serde_json::to_string(&report).expect("a report is JSON"));
+    println!(
+        "{}",
+        serde_json::to_string(&report).expect("a report is JSON")
+    );
     ExitCode::SUCCESS
 }

@@ -75,12 +75,18 @@ impl Nemesis {
     /// To be called after each step of the fault phase.
     pub fn step(&mut self, sim: &mut Sim<'_>) {
         let now = sim.elapsed();
-        let due: Vec<_> = self.broken.extract_if(.., |(until, _)| *until <= now).collect();
+        let due: Vec<_> = self
+            .broken
+            .extract_if(.., |(until, _)| *until <= now)
+            .collect();
         for (_, broken) in due {
             self.repair(sim, &broken);
         }
         if now >= self.next_at {
-            self.next_at = now + self.dice.millis(200, self.plan.fault_pause_max.as_millis() as u64);
+            self.next_at = now
+                + self
+                    .dice
+                    .millis(200, self.plan.fault_pause_max.as_millis() as u64);
             let kind = *self.dice.pick(&self.plan.faults.clone());
             self.inflict(sim, kind);
         }
@@ -115,8 +121,18 @@ impl Nemesis {
             Kind::OneWay => self.cut_one_way(sim, (node, other), until),
             Kind::Hold => self.hold(sim, (node, other), until),
             Kind::IsolateLeader => {
-                let leader = self.recorder.leader.borrow().as_ref().map(|(_, leader)| leader.clone());
-                let Some(leader) = NODES.into_iter().find(|node| leader.as_deref() == Some(node)) else { return };
+                let leader = self
+                    .recorder
+                    .leader
+                    .borrow()
+                    .as_ref()
+                    .map(|(_, leader)| leader.clone());
+                let Some(leader) = NODES
+                    .into_iter()
+                    .find(|node| leader.as_deref() == Some(node))
+                else {
+                    return;
+                };
                 let mut any = false;
                 for other in NODES.into_iter().filter(|other| *other != leader) {
                     any |= self.cut(sim, (leader, other), until);
@@ -130,8 +146,15 @@ impl Nemesis {
         };
         if done {
             let kind = format!("{kind:?}");
-            self.recorder.note(format!("fault {kind} {node} {other} until {until:?}"));
-            *self.recorder.report.borrow_mut().faults.entry(kind).or_default() += 1;
+            self.recorder
+                .note(format!("fault {kind} {node} {other} until {until:?}"));
+            *self
+                .recorder
+                .report
+                .borrow_mut()
+                .faults
+                .entry(kind)
+                .or_default() += 1;
         }
     }
 
@@ -145,7 +168,11 @@ impl Nemesis {
     }
 
     fn crash(&mut self, sim: &mut Sim<'_>, node: &'static str, until: Duration) -> bool {
-        if self.broken.iter().any(|(_, broken)| *broken == Broken::Down(node)) {
+        if self
+            .broken
+            .iter()
+            .any(|(_, broken)| *broken == Broken::Down(node))
+        {
             return false;
         }
         sim.crash(node);

@@ -47,7 +47,11 @@ impl Plan {
             torn_block: *dice.pick(&[None, Some(512), Some(4096)]),
             segment_bytes,
             snapshot_log_bytes: segment_bytes * *dice.pick(&[1, 2, 4]),
-            faults: if faults.is_empty() { vec![Kind::PowerLoss] } else { faults },
+            faults: if faults.is_empty() {
+                vec![Kind::PowerLoss]
+            } else {
+                faults
+            },
             fault_pause_max: Duration::from_millis(*dice.pick(&[1_000, 3_000])),
             think_max: Duration::from_millis(*dice.pick(&[20, 60, 200])),
             record_bytes_max: *dice.pick(&[100, 1_000, 4_000]),

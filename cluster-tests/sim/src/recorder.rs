@@ -88,7 +88,10 @@ impl Recorder {
             trace,
             history: RefCell::default(),
             hash: RefCell::new(Fnv(0xcbf2_9ce4_8422_2325)),
-            report: RefCell::new(Report { seed, ..Report::default() }),
+            report: RefCell::new(Report {
+                seed,
+                ..Report::default()
+            }),
             phase: Cell::new(Phase::Forming),
             now: Cell::default(),
             leader: RefCell::default(),
@@ -151,7 +154,9 @@ impl Recorder {
         let mut report = self.report.borrow().clone();
         if complete {
             let found = dos_jepsen::check(&self.history.borrow(), nodes);
-            report.violations.extend(found.iter().map(ToString::to_string));
+            report
+                .violations
+                .extend(found.iter().map(ToString::to_string));
         }
         report.trace_hash = self.hash.borrow().finish();
         report.simulated_millis = u64::try_from(self.now.get().as_millis()).unwrap_or(u64::MAX);

@@ -1,6 +1,6 @@
 //! One seed: builds the cluster, runs it through faults and repair, checks what came of it.
 
-use std::{future::pending, panic::AssertUnwindSafe, time::Duration};
+use std::{cell::RefCell, future::pending, panic::AssertUnwindSafe, time::Duration};
 
 use dos_cluster::{
     env::{rng, task::canary},
@@ -27,12 +27,23 @@ pub enum Mutation {
     AckBeforeSync,
 }
 
+thread_local! {
+    static FIRST_PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
 /// Runs one seed in this thread. A process runs one seed only: the state of libraries is part of the run.
 pub fn run(plan: &Plan, mutation: Option<Mutation>, trace: bool) -> Report {
     rng::seed(plan.seed);
     if mutation == Some(Mutation::AckBeforeSync) {
         canary::answer_before_sync();
     }
+    std::panic::set_hook(Box::new(|panic| {
+        // Only the first says what happened; the others are tasks that go down with it.
+        FIRST_PANIC.with_borrow_mut(|first| {
+            first.get_or_insert_with(|| panic.to_string().replace('\n', " "));
+        });
+        eprintln!("{panic}");
+    }));
     let recorder = Recorder::new(plan.seed, trace);
     recorder.note(format!("{plan:?}"));
     let ran = std::panic::catch_unwind(AssertUnwindSafe(|| simulate(plan, &recorder)));
@@ -42,10 +53,9 @@ pub fn run(plan: &Plan, mutation: Option<Mutation>, trace: bool) -> Report {
             recorder.violation(format!("the run ended: {error}"));
             false
         }
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().cloned();
-            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-            recorder.violation(format!("a panic: {}", text.unwrap_or_default()));
+        Err(_) => {
+            let first = FIRST_PANIC.with_borrow_mut(Option::take).unwrap_or_default();
+            recorder.violation(format!("a panic: {first}"));
             false
         }
     };
@@ -122,7 +132,11 @@ async fn serve(plan: Plan, name: &'static str) -> turmoil::Result {
         request_timeout: Duration::from_secs(5),
         ..NodeConfig::default()
     };
-    let node = Node::start(config).await.map_err(|error| format!("{name} does not start: {error}"))?;
-    node.run(pending()).await.map_err(|error| format!("{name}: {error}"))?;
+    let node = Node::start(config)
+        .await
+        .map_err(|error| format!("{name} does not start: {error}"))?;
+    node.run(pending())
+        .await
+        .map_err(|error| format!("{name}: {error}"))?;
     Ok(())
 }

@@ -61,7 +61,12 @@ enum Meaning {
 impl Worker {
     pub fn new(plan: &Plan, recorder: &Shared, name: &'static str) -> Self {
         let dice = Rc::new(RefCell::new(Dice::new(plan.seed, name)));
-        Self { plan: plan.clone(), recorder: recorder.clone(), name, dice }
+        Self {
+            plan: plan.clone(),
+            recorder: recorder.clone(),
+            name,
+            dice,
+        }
     }
 
     fn dice<T>(&self, throw: impl FnOnce(&mut Dice) -> T) -> T {
@@ -69,7 +74,9 @@ impl Worker {
     }
 
     fn worker_ref(&self) -> WorkerRef {
-        format!("{JOB}/{}", self.name).parse().expect("a worker's name")
+        format!("{JOB}/{}", self.name)
+            .parse()
+            .expect("a worker's name")
     }
 
     /// A journal's name, as the history has it.
@@ -98,10 +105,14 @@ impl Worker {
         match error {
             ClientError::Rejected { rejected, .. } => match **rejected {
                 Rejected::EpochFenced { .. } => return Meaning::Fenced,
-                Rejected::WriterFenced { .. } | Rejected::CheckpointNotNewer { .. } | Rejected::WrongOffset { .. } => {}
+                Rejected::WriterFenced { .. }
+                | Rejected::CheckpointNotNewer { .. }
+                | Rejected::WrongOffset { .. } => {}
                 ref other => self.broken(what, other),
             },
-            ClientError::TailMismatch { .. } | ClientError::Verification { .. } | ClientError::BadAnswer { .. } => {
+            ClientError::TailMismatch { .. }
+            | ClientError::Verification { .. }
+            | ClientError::BadAnswer { .. } => {
                 self.broken(what, error);
             }
             _ => {}
@@ -110,7 +121,9 @@ impl Worker {
     }
 
     fn broken(&self, what: &str, error: &dyn std::fmt::Display) {
-        self.recorder.push(Event::Broken { what: format!("{} {what}: {error}", self.name) });
+        self.recorder.push(Event::Broken {
+            what: format!("{} {what}: {error}", self.name),
+        });
     }
 
     /// Works until the run drains.
@@ -160,8 +173,17 @@ pub fn journal_name(worker: &str, journal: &str) -> Name {
 
 impl Incarnation {
     fn new(worker: &Worker, epoch: u64) -> Self {
-        worker.recorder.writers.set(worker.recorder.writers.get() + 1);
-        Self { worker: worker.clone(), epoch, client: worker.client(), fenced: Rc::default(), durable: Rc::default() }
+        worker
+            .recorder
+            .writers
+            .set(worker.recorder.writers.get() + 1);
+        Self {
+            worker: worker.clone(),
+            epoch,
+            client: worker.client(),
+            fenced: Rc::default(),
+            durable: Rc::default(),
+        }
     }
 
     async fn run(self) {
@@ -183,7 +205,9 @@ impl Incarnation {
     }
 
     fn journal_ref(&self, journal: &str) -> JournalRef {
-        format!("{JOB}/{}/{journal}", self.worker.name).parse().expect("a journal's name")
+        format!("{JOB}/{}/{journal}", self.worker.name)
+            .parse()
+            .expect("a journal's name")
     }
 
     async fn commit_checkpoints(self) {
@@ -195,7 +219,10 @@ impl Incarnation {
             }
             let covered = self.durable.borrow().clone();
             let commit = recorder.next_op();
-            let id = CheckpointId { rollback_epoch: self.epoch, number };
+            let id = CheckpointId {
+                rollback_epoch: self.epoch,
+                number,
+            };
             recorder.push(Event::CheckpointBegan {
                 commit,
                 worker: worker.name.into(),
@@ -208,7 +235,11 @@ impl Incarnation {
                 (name.parse().expect("a journal's name"), Offset(*offset))
             };
             let offsets = covered.iter().map(of).collect();
-            match self.client.commit_checkpoint(&worker.worker_ref(), Epoch(self.epoch), id, offsets).await {
+            match self
+                .client
+                .commit_checkpoint(&worker.worker_ref(), Epoch(self.epoch), id, offsets)
+                .await
+            {
                 Ok(_) => {
                     recorder.report.borrow_mut().checkpoints += 1;
                     recorder.push(Event::CheckpointCommitted { commit });
@@ -223,4 +254,3 @@ impl Incarnation {
         }
     }
 }
-

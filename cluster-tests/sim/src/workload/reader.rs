@@ -9,8 +9,8 @@ use dos_cluster::{
         time::timeout,
     },
     pb::{
-        self, checkpoints_client::CheckpointsClient, cluster_client::ClusterClient, journals_client::JournalsClient,
-        read_response::Response,
+        self, checkpoints_client::CheckpointsClient, cluster_client::ClusterClient,
+        journals_client::JournalsClient, read_response::Response,
     },
 };
 use dos_jepsen::{Event, Floor};
@@ -48,9 +48,12 @@ impl NodeClient {
     ) -> Result<T, String> {
         let channel = match self.channels.get(node) {
             Some(channel) => channel.clone(),
-            None => net::channel(&address(node), ChannelOptions::default()).map_err(|error| error.to_string())?,
+            None => net::channel(&address(node), ChannelOptions::default())
+                .map_err(|error| error.to_string())?,
         };
-        let answer = timeout(WITHIN, call(channel.clone())).await.unwrap_or_else(|_| Err("no answer in time".into()));
+        let answer = timeout(WITHIN, call(channel.clone()))
+            .await
+            .unwrap_or_else(|_| Err("no answer in time".into()));
         match answer {
             Ok(_) => self.channels.insert(node, channel),
             Err(_) => self.channels.remove(node),
@@ -60,7 +63,9 @@ impl NodeClient {
 
     pub async fn status(&mut self, node: &'static str) -> Result<pb::StatusResponse, String> {
         self.call(node, async |channel| {
-            let answer = ClusterClient::new(channel).status(pb::StatusRequest {}).await;
+            let answer = ClusterClient::new(channel)
+                .status(pb::StatusRequest {})
+                .await;
             Ok(answer.map_err(said)?.into_inner())
         })
         .await
@@ -68,17 +73,37 @@ impl NodeClient {
 
     pub async fn journals(&mut self, node: &'static str) -> Result<Vec<pb::JournalStat>, String> {
         self.call(node, async |channel| {
-            let request = pb::ListJournalsRequest { floor: Some(floor_to_pb(Floor::Stale)), ..Default::default() };
-            Ok(JournalsClient::new(channel).list(request).await.map_err(said)?.into_inner().journals)
+            let request = pb::ListJournalsRequest {
+                floor: Some(floor_to_pb(Floor::Stale)),
+                ..Default::default()
+            };
+            Ok(JournalsClient::new(channel)
+                .list(request)
+                .await
+                .map_err(said)?
+                .into_inner()
+                .journals)
         })
         .await
     }
 
-    pub async fn checkpoints(&mut self, node: &'static str) -> Result<Vec<pb::CheckpointStat>, String> {
+    pub async fn checkpoints(
+        &mut self,
+        node: &'static str,
+    ) -> Result<Vec<pb::CheckpointStat>, String> {
         self.call(node, async |channel| {
             let floor = Some(floor_to_pb(Floor::Stale));
-            let request = pb::ListCheckpointsRequest { job: JOB.into(), worker: String::new(), floor };
-            Ok(CheckpointsClient::new(channel).list(request).await.map_err(said)?.into_inner().checkpoints)
+            let request = pb::ListCheckpointsRequest {
+                job: JOB.into(),
+                worker: String::new(),
+                floor,
+            };
+            Ok(CheckpointsClient::new(channel)
+                .list(request)
+                .await
+                .map_err(said)?
+                .into_inner()
+                .checkpoints)
         })
         .await
     }
@@ -91,11 +116,24 @@ impl NodeClient {
         from: u64,
         floor: Floor,
     ) -> Result<NodeRead, String> {
-        let request =
-            pb::ReadRequest { journal: Some(journal), from, to: None, floor: Some(floor_to_pb(floor)) };
+        let request = pb::ReadRequest {
+            journal: Some(journal),
+            from,
+            to: None,
+            floor: Some(floor_to_pb(floor)),
+        };
         self.call(node, async |channel| {
-            let mut answers = JournalsClient::new(channel).read(request).await.map_err(said)?.into_inner();
-            let Some(Response::Header(header)) = answers.message().await.map_err(said)?.and_then(|m| m.response) else {
+            let mut answers = JournalsClient::new(channel)
+                .read(request)
+                .await
+                .map_err(said)?
+                .into_inner();
+            let Some(Response::Header(header)) = answers
+                .message()
+                .await
+                .map_err(said)?
+                .and_then(|m| m.response)
+            else {
                 return Err("BROKEN: a read does not begin with a header".into());
             };
             let tail = header.stat.as_ref().map_or(0, |stat| stat.tail);
@@ -104,15 +142,25 @@ impl NodeClient {
                 let Some(Response::Data(data)) = answer.response else {
                     return Err("BROKEN: a read answer without data".into());
                 };
-                if data.at != from + bytes.len() as u64 || crc32c::crc32c(&data.data) != data.crc32c {
-                    return Err(format!("BROKEN: a read answered bytes at {} that do not follow or verify", data.at));
+                if data.at != from + bytes.len() as u64 || crc32c::crc32c(&data.data) != data.crc32c
+                {
+                    return Err(format!(
+                        "BROKEN: a read answered bytes at {} that do not follow or verify",
+                        data.at
+                    ));
                 }
                 bytes.extend_from_slice(&data.data);
             }
             if from + bytes.len() as u64 != tail {
-                return Err(format!("BROKEN: a read said {tail} and ended after {}", from + bytes.len() as u64));
+                return Err(format!(
+                    "BROKEN: a read said {tail} and ended after {}",
+                    from + bytes.len() as u64
+                ));
             }
-            Ok(NodeRead { bytes: bytes.into(), stale: header.stale })
+            Ok(NodeRead {
+                bytes: bytes.into(),
+                stale: header.stale,
+            })
         })
         .await
     }
@@ -134,32 +182,68 @@ fn floor_to_pb(floor: Floor) -> pb::ReadFloor {
 
 /// Reads at random until the run drains.
 pub(super) async fn run(worker: Worker) {
-    let recorder = worker.recorder.clone();
     let mut client = NodeClient::default();
     while worker.phase() != Phase::Drain {
         sleep(worker.dice(|dice| dice.millis(50, 700))).await;
         let (of, journal) = worker.dice(|dice| (*dice.pick(&WORKERS), *dice.pick(&JOURNALS)));
-        let node = worker.dice(|dice| *dice.pick(&NODES));
         let name = journal_name(of, journal);
-        let acknowledged = recorder.log_index.borrow().get(&name).copied();
+        let acknowledged = worker.recorder.log_index.borrow().get(&name).copied();
         let floor = match (worker.dice(|dice| dice.between(0, 2)), acknowledged) {
             (0, _) => Floor::Stale,
             (1, Some(index)) => Floor::LogIndex(index),
             _ => Floor::Linearizable,
         };
-        let read = recorder.next_op();
-        recorder.push(Event::ReadBegan { read, journal: name, node: node.into(), floor });
-        let journal = pb::JournalRef { job: JOB.into(), worker: of.into(), journal: journal.into() };
-        match client.read(node, journal, 0, floor).await {
-            Ok(answer) => {
-                if answer.stale != (floor == Floor::Stale) {
-                    recorder.violation(format!("a read with {floor:?} from {node} was labelled stale: {}", answer.stale));
-                }
-                recorder.push(Event::ReadEnded { read, from: 0, bytes: answer.bytes });
-                recorder.report.borrow_mut().reads += 1;
+        read(&worker, &mut client, (of, journal), floor).await;
+    }
+}
+
+/// Reads what was acknowledged just now, from a node that may not have it yet.
+pub(super) async fn read_acknowledged(worker: Worker, journal: &'static str, log_index: u64) {
+    let journal = (worker.name, journal);
+    read(
+        &worker,
+        &mut NodeClient::default(),
+        journal,
+        Floor::LogIndex(log_index),
+    )
+    .await;
+}
+
+async fn read(worker: &Worker, client: &mut NodeClient, (of, journal): (&str, &str), floor: Floor) {
+    let recorder = &worker.recorder;
+    let node = worker.dice(|dice| *dice.pick(&NODES));
+    let read = recorder.next_op();
+    recorder.push(Event::ReadBegan {
+        read,
+        journal: journal_name(of, journal),
+        node: node.into(),
+        floor,
+    });
+    let journal = pb::JournalRef {
+        job: JOB.into(),
+        worker: of.into(),
+        journal: journal.into(),
+    };
+    match client.read(node, journal, 0, floor).await {
+        Ok(answer) => {
+            if answer.stale != (floor == Floor::Stale) {
+                let labelled = answer.stale;
+                recorder.violation(format!(
+                    "{node} labelled a read with {floor:?} stale: {labelled}"
+                ));
             }
-            Err(why) if why.starts_with("BROKEN") => recorder.push(Event::Broken { what: format!("{node}: {why}") }),
-            Err(why) => recorder.note(format!("{} read from {node}: {why}", worker.name)),
+            let bytes = answer.bytes;
+            recorder.push(Event::ReadEnded {
+                read,
+                from: 0,
+                bytes,
+            });
+            recorder.report.borrow_mut().reads += 1;
         }
+        Err(why) if why.starts_with("BROKEN") => {
+            let what = format!("{node}: {why}");
+            recorder.push(Event::Broken { what });
+        }
+        Err(why) => recorder.note(format!("{} read from {node}: {why}", worker.name)),
     }
 }

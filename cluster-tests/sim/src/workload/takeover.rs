@@ -17,13 +17,24 @@ impl Worker {
         let mut expected = from;
         loop {
             let takeover = self.recorder.next_op();
-            self.recorder.push(Event::TakeoverBegan { takeover, worker: self.name.into() });
+            self.recorder.push(Event::TakeoverBegan {
+                takeover,
+                worker: self.name.into(),
+            });
             let taken = client
-                .takeover(&self.worker_ref(), Some(Epoch(expected)), RestorePoint::Latest, "the next incarnation")
+                .takeover(
+                    &self.worker_ref(),
+                    Some(Epoch(expected)),
+                    RestorePoint::Latest,
+                    "the next incarnation",
+                )
                 .await;
             match taken {
                 Ok(taken) => {
-                    let tails = taken.journals.iter().map(|(name, (.., tail))| (self.journal(name.as_str()), tail.0));
+                    let tails = taken
+                        .journals
+                        .iter()
+                        .map(|(name, (.., tail))| (self.journal(name.as_str()), tail.0));
                     self.recorder.push(Event::TakenOver {
                         takeover,
                         worker: self.name.into(),
