@@ -1,6 +1,6 @@
 //! Random histories: the state and the naive model agree at every step, and what the changes name is all that changed.
 
-use std::{cell::RefCell, collections::BTreeMap};
+use std::cell::RefCell;
 
 use proptest::{
     prelude::*,
@@ -260,7 +260,7 @@ impl Run {
 #[test]
 fn the_state_agrees_with_a_naive_model() {
     let config = Config {
-        cases: 512,
+        cases: 256,
         failure_persistence: None,
         ..Config::default()
     };
