@@ -4,6 +4,7 @@
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/dos-cluster/target
 export CARGO_TERM_COLOR ?= auto
 SIM_TARGET_DIR = $(CARGO_TARGET_DIR)-sim
+DOS_SIM = $(SIM_TARGET_DIR)/debug/dos-sim
 
 .PHONY: demo test build fix fmt clippy doc unit cluster sim deny packages
 
@@ -32,7 +33,10 @@ cluster: build
 	cargo test --locked -p dos-cluster-tests
 
 sim: packages
-	cd cluster-tests/sim && CARGO_TARGET_DIR=$(SIM_TARGET_DIR) cargo run --locked -- --seeds 1..101
+	cd cluster-tests/sim && CARGO_TARGET_DIR=$(SIM_TARGET_DIR) cargo build --locked
+	$(DOS_SIM) --seeds 0..100 --seconds 20
+	$(DOS_SIM) --seeds 0..5 --seconds 20 --check-determinism
+	$(DOS_SIM) --seeds 0..20 --seconds 20 --mutation ack_before_sync --expect-violation
 
 fix:
 	cargo fmt --all

@@ -54,7 +54,9 @@ pub fn run(plan: &Plan, mutation: Option<Mutation>, trace: bool) -> Report {
             false
         }
         Err(_) => {
-            let first = FIRST_PANIC.with_borrow_mut(Option::take).unwrap_or_default();
+            let first = FIRST_PANIC
+                .with_borrow_mut(Option::take)
+                .unwrap_or_default();
             recorder.violation(format!("a panic: {first}"));
             false
         }
