@@ -6,7 +6,8 @@ use dos_cluster::{
     pb::rejected::Reason,
 };
 use dos_cluster_tests::{
-    Load, LoadOptions, TestCluster, assert_pattern, pattern, phase, raw, raw::RawAppend,
+    Load, LoadOptions, TestCluster, assert_pattern, cluster::SETTLE_WITHIN, pattern, phase, raw,
+    raw::RawAppend,
 };
 
 use crate::journal;
@@ -60,7 +61,8 @@ async fn bytes_of_a_worker_that_was_taken_over_never_appear_and_it_is_told_by_wh
     assert!(cut.0 >= 10_000, "what was durable stays: {cut}");
 
     phase("the old writer is told who and when");
-    let (refusal, sent) = flood.await.unwrap();
+    let flood = tokio::time::timeout(SETTLE_WITHIN, flood).await;
+    let (refusal, sent) = flood.expect("the old writer is refused").unwrap();
     let Reason::EpochFenced(fenced) = refusal.reason() else {
         panic!("{refusal:?}")
     };
