@@ -22,12 +22,12 @@ pub fn run(arguments: &Arguments) -> ExitCode {
             scope.spawn(|| {
                 while let Some(seed) = take(&queue) {
                     let result = run_seed(arguments, seed);
-                    let failed = is_failure(&result);
+                    let caught = is_caught(&result);
                     report_failure(arguments, &(seed, result.clone()));
                     ran.lock()
                         .unwrap_or_else(PoisonError::into_inner)
                         .push((seed, result));
-                    if failed && arguments.expect_violation {
+                    if caught && arguments.expect_violation {
                         queue.lock().unwrap_or_else(PoisonError::into_inner).clear();
                     }
                 }
@@ -49,6 +49,14 @@ fn is_failure(result: &Result<Report, String>) -> bool {
     !result
         .as_ref()
         .is_ok_and(|report| report.violations.is_empty())
+}
+
+/// Whether a checker found what was planted. That the bug made an assertion of openraft fail is no merit of ours.
+fn is_caught(result: &Result<Report, String>) -> bool {
+    result.as_ref().is_ok_and(|report| {
+        let mut violations = report.violations.iter();
+        violations.any(|violation| !violation.starts_with("a panic"))
+    })
 }
 
 /// Runs a seed in a process of its own; twice when its determinism is checked.
@@ -159,10 +167,11 @@ fn sum_up(arguments: &Arguments, ran: &[Ran]) -> ExitCode {
         sum.faults,
     );
     if arguments.expect_violation {
-        if failed == 0 {
+        let caught = ran.iter().filter(|(_, result)| is_caught(result)).count();
+        if caught == 0 {
             println!("no violation was found, but one was planted: the checkers are blind");
         }
-        return if failed > 0 {
+        return if caught > 0 {
             ExitCode::SUCCESS
         } else {
             ExitCode::FAILURE
