@@ -316,6 +316,7 @@ impl Node {
             } else {
                 shared.addresses[shared.leader].clone()
             },
+            log_index: shared.log_index,
         })
     }
 

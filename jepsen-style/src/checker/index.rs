@@ -117,7 +117,37 @@ impl<'a> Index<'a> {
         (index, violations)
     }
 
+    /// `None` when the event does not fit those before.
     fn take(&mut self, time: Time, event: &'a Event) -> Option<()> {
+        match event {
+            Event::Opening { .. }
+            | Event::Opened { .. }
+            | Event::Sent { .. }
+            | Event::Progress { .. } => self.take_append(time, event),
+            Event::ReadBegan { .. } | Event::ReadEnded { .. } => self.take_read(time, event),
+            Event::TakenOver {
+                worker,
+                epoch,
+                tails,
+                ..
+            } => {
+                let epoch = *epoch;
+                let of = self.takeovers.entry(worker).or_default();
+                of.push(Takeover { time, epoch, tails });
+                Some(())
+            }
+            Event::CheckpointBegan { .. } | Event::CheckpointCommitted { .. } => {
+                self.take_checkpoint(time, event)
+            }
+            Event::Final(node) => {
+                self.finals.push(node);
+                Some(())
+            }
+            Event::TakeoverBegan { .. } | Event::Broken { .. } => Some(()),
+        }
+    }
+
+    fn take_append(&mut self, time: Time, event: &'a Event) -> Option<()> {
         match event {
             Event::Opening {
                 stream,
@@ -127,12 +157,11 @@ impl<'a> Index<'a> {
             } => {
                 let of = self.journals.entry(journal.clone()).or_default();
                 of.worker = Some(worker);
-                self.places
-                    .insert(*stream, (journal.clone(), of.streams.len()));
-                let (id, epoch) = (*stream, *epoch);
+                let place = (journal.clone(), of.streams.len());
+                self.places.insert(*stream, place);
                 of.streams.push(Stream {
-                    id,
-                    epoch,
+                    id: *stream,
+                    epoch: *epoch,
                     began: time,
                     opened: None,
                     sent: Vec::new(),
@@ -140,25 +169,29 @@ impl<'a> Index<'a> {
                 });
             }
             Event::Opened { stream, at } => self.stream(*stream)?.opened = Some((time, *at)),
-            Event::Sent { stream, at, bytes } => self.stream(*stream)?.sent.push(Sent {
-                time,
-                at: *at,
-                bytes,
-            }),
+            Event::Sent { stream, at, bytes } => {
+                let at = *at;
+                let sent = &mut self.stream(*stream)?.sent;
+                sent.push(Sent { time, at, bytes });
+            }
             Event::Progress {
                 stream,
                 written,
                 durable,
                 log_index,
-            } => {
-                let (written, durable, log_index) = (*written, *durable, *log_index);
-                self.stream(*stream)?.progress.push(Progress {
-                    time,
-                    written,
-                    durable,
-                    log_index,
-                });
-            }
+            } => self.stream(*stream)?.progress.push(Progress {
+                time,
+                written: *written,
+                durable: *durable,
+                log_index: *log_index,
+            }),
+            _ => return None,
+        }
+        Some(())
+    }
+
+    fn take_read(&mut self, time: Time, event: &'a Event) -> Option<()> {
+        match event {
             Event::ReadBegan {
                 read,
                 journal,
@@ -179,18 +212,13 @@ impl<'a> Index<'a> {
                 let read = self.journals.get_mut(journal)?.reads.get_mut(*place)?;
                 read.ended = Some((time, *from, bytes));
             }
-            Event::TakenOver {
-                worker,
-                epoch,
-                tails,
-                ..
-            } => {
-                self.takeovers.entry(worker).or_default().push(Takeover {
-                    time,
-                    epoch: *epoch,
-                    tails,
-                });
-            }
+            _ => return None,
+        }
+        Some(())
+    }
+
+    fn take_checkpoint(&mut self, time: Time, event: &'a Event) -> Option<()> {
+        match event {
             Event::CheckpointBegan {
                 commit,
                 worker,
@@ -199,11 +227,10 @@ impl<'a> Index<'a> {
                 offsets,
             } => {
                 self.commit_places.insert(*commit, self.commits.len());
-                let (epoch, id) = (*epoch, *id);
                 self.commits.push(Commit {
                     worker,
-                    epoch,
-                    id,
+                    epoch: *epoch,
+                    id: *id,
                     offsets,
                     began: time,
                     committed: None,
@@ -213,8 +240,7 @@ impl<'a> Index<'a> {
                 let place = *self.commit_places.get(commit)?;
                 self.commits.get_mut(place)?.committed = Some(time);
             }
-            Event::Final(node) => self.finals.push(node),
-            Event::TakeoverBegan { .. } | Event::Broken { .. } => {}
+            _ => return None,
         }
         Some(())
     }

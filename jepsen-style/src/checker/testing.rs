@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     checker::{Rule, Violation, check},
-    history::{Event, FinalNode, Floor, History},
+    history::{Event, FinalNode, Floor, History, Name},
 };
 
 /// Worker `w` writes journal `a`: epoch 1 sends `e1-1`, `e1-2`, and `e1-3`, which is lost; it is taken over at 10, and epoch
@@ -19,48 +19,55 @@ pub(crate) fn rules(violations: &[Violation]) -> Vec<Rule> {
 
 impl Healthy {
     pub(crate) fn new() -> Self {
-        let sent = |stream, at, bytes: &'static str| Event::Sent {
-            stream,
-            at,
-            bytes: bytes.into(),
-        };
-        let opening = |stream, epoch| Event::Opening {
+        let mut events = Self::first_epoch();
+        events.extend(Self::second_epoch());
+        events.extend(["n1", "n2"].map(Self::held_by));
+        Self { events }
+    }
+
+    fn opening(stream: u64, epoch: u64) -> Event {
+        Event::Opening {
             stream,
             worker: "w".into(),
             journal: "a".into(),
             epoch,
-        };
-        let offsets = BTreeMap::from([("a".into(), 10)]);
-        let final_node = |node: &str| {
-            Event::Final(FinalNode {
-                node: node.into(),
-                journals: BTreeMap::from([("a".into(), "e1-1 e1-2 e2-1 e2-2 ".into())]),
-                checkpoints: BTreeMap::from([(
-                    "w".into(),
-                    BTreeMap::from([((0, 1), offsets.clone())]),
-                )]),
-            })
-        };
-        let events = vec![
-            opening(1, 1),
+        }
+    }
+
+    fn sent(stream: u64, at: u64, bytes: &'static str) -> Event {
+        let bytes = bytes.into();
+        Event::Sent { stream, at, bytes }
+    }
+
+    fn progress(stream: u64, durable: u64, log_index: u64) -> Event {
+        Event::Progress {
+            stream,
+            written: durable,
+            durable,
+            log_index,
+        }
+    }
+
+    fn ten() -> BTreeMap<Name, u64> {
+        BTreeMap::from([("a".into(), 10)])
+    }
+
+    fn first_epoch() -> Vec<Event> {
+        vec![
+            Self::opening(1, 1),
             Event::Opened { stream: 1, at: 0 },
-            sent(1, 0, "e1-1 "),
-            sent(1, 5, "e1-2 "),
-            Event::Progress {
-                stream: 1,
-                written: 10,
-                durable: 10,
-                log_index: 9,
-            },
+            Self::sent(1, 0, "e1-1 "),
+            Self::sent(1, 5, "e1-2 "),
+            Self::progress(1, 10, 9),
             Event::CheckpointBegan {
                 commit: 8,
                 worker: "w".into(),
                 epoch: 1,
                 id: (0, 1),
-                offsets: offsets.clone(),
+                offsets: Self::ten(),
             },
             Event::CheckpointCommitted { commit: 8 },
-            sent(1, 10, "e1-3 "),
+            Self::sent(1, 10, "e1-3 "),
             Event::ReadBegan {
                 read: 5,
                 journal: "a".into(),
@@ -72,6 +79,11 @@ impl Healthy {
                 from: 0,
                 bytes: "e1-1 e1-2 ".into(),
             },
+        ]
+    }
+
+    fn second_epoch() -> Vec<Event> {
+        vec![
             Event::TakeoverBegan {
                 takeover: 6,
                 worker: "w".into(),
@@ -80,23 +92,24 @@ impl Healthy {
                 takeover: 6,
                 worker: "w".into(),
                 epoch: 2,
-                tails: offsets.clone(),
+                tails: Self::ten(),
             },
-            opening(2, 2),
+            Self::opening(2, 2),
             Event::Opened { stream: 2, at: 10 },
-            sent(2, 10, "e2-1 "),
-            sent(2, 15, "e2-2 "),
-            Event::Progress {
-                stream: 2,
-                written: 20,
-                durable: 20,
-                log_index: 12,
-            },
-            sent(2, 20, "e2-3 "),
-            final_node("n1"),
-            final_node("n2"),
-        ];
-        Self { events }
+            Self::sent(2, 10, "e2-1 "),
+            Self::sent(2, 15, "e2-2 "),
+            Self::progress(2, 20, 12),
+            Self::sent(2, 20, "e2-3 "),
+        ]
+    }
+
+    fn held_by(node: &str) -> Event {
+        let checkpoints = BTreeMap::from([((0, 1), Self::ten())]);
+        Event::Final(FinalNode {
+            node: node.into(),
+            journals: BTreeMap::from([("a".into(), "e1-1 e1-2 e2-1 e2-2 ".into())]),
+            checkpoints: BTreeMap::from([("w".into(), checkpoints)]),
+        })
     }
 
     pub(crate) fn history(&self) -> History {

@@ -109,6 +109,25 @@ async fn lost_nodes_and_lost_answers_neither_lose_nor_double_bytes() {
 }
 
 #[tokio::test]
+async fn what_a_reopen_finds_durable_comes_with_a_log_index_that_covers_it() {
+    let cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    let (epoch, journal) = open_worker(&client, "j").await;
+    let mut stream = open(&client, epoch, &journal).await;
+    let end = stream.append(Bytes::from_static(b"abc")).await.unwrap();
+    let heard = stream.wait_durable(end).await.unwrap();
+    // The second append is carried out, and its answer is lost with the session.
+    cluster.fault(0, |faults| faults.break_appends_after = Some(2));
+    let end = stream.append(Bytes::from_static(b"def")).await.unwrap();
+    let found = stream.wait_durable(end).await.unwrap();
+    assert_eq!(cluster.append_opens(0), 2, "the session was lost");
+    assert!(
+        found.log_index > heard.log_index,
+        "{found:?} after {heard:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_takeover_ends_the_stream_for_good_and_none_of_its_later_bytes_appear() {
     let cluster = FakeCluster::start(2).await;
     let client = cluster.client(&[0]);
