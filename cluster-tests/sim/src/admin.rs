@@ -34,10 +34,7 @@ pub async fn run(recorder: Shared) -> turmoil::Result {
     recovers(&recorder).await;
     recorder.phase.set(Phase::Drain);
     if !until(&recorder, AGREED_WITHIN, || recorder.writers.get() == 0).await {
-        recorder.violation(format!(
-            "writers do not end within {AGREED_WITHIN:?} after the repair"
-        ));
-        return Ok(());
+        return Err(format!("writers do not end within {AGREED_WITHIN:?} after the repair").into());
     }
     agree(&recorder).await
 }
@@ -152,10 +149,9 @@ async fn agree(recorder: &Shared) -> turmoil::Result {
             break;
         }
         if recorder.elapsed() > deadline {
-            recorder.violation(format!(
-                "the nodes do not agree within {AGREED_WITHIN:?}: {seen:?}"
-            ));
-            return Ok(());
+            return Err(
+                format!("the nodes do not agree within {AGREED_WITHIN:?}: {seen:?}").into(),
+            );
         }
         sleep(POLL).await;
     }
