@@ -25,6 +25,10 @@ pub fn create_private_dir_all(path: &Path) -> io::Result<()> {
     if exists(path)? {
         return Ok(());
     }
+    #[cfg(sim)]
+    if let Some(parent) = path.parent() {
+        settle_removals(parent)?;
+    }
     disk::create_dir_all(path)?;
     #[cfg(not(sim))]
     {
@@ -80,10 +84,21 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     disk::rename(from, to)
 }
 
+/// The simulated disk makes a new directory durable without the removal of the one that had its name before, which would
+/// then remove the new one. So removals are made durable before a name is given again.
+#[cfg(sim)]
+fn settle_removals(parent: &Path) -> io::Result<()> {
+    if disk::exists(parent) {
+        disk::sync_dir(parent)?;
+    }
+    Ok(())
+}
+
 /// The simulated disk leaves a renamed directory's files behind: they are moved one by one. A crash in between leaves a
 /// part of them under each name, but no directory entry of `to`, which is durable only after a sync of its parent.
 #[cfg(sim)]
 fn rename_simulated_dir(from: &Path, to: &Path) -> io::Result<()> {
+    settle_removals(to.parent().unwrap_or(to))?;
     create_dir(to)?;
     for name in list_dir(from)? {
         disk::rename(from.join(&name), to.join(&name))?;

@@ -180,8 +180,13 @@ impl SnapshotDir {
     /// When it cannot be renamed or the directory not synced.
     pub fn complete(&self, built: &Path, meta: &SnapshotMeta) -> io::Result<SnapshotHandle> {
         let path = self.dir.join(name_of(meta));
-        remove_dir_all(&path);
-        fs::rename(built, &path)?;
+        if fs::exists(&path)? {
+            // IMPORTANT: the same log id is the same state, and the image that is there may be the one that a purge relied
+            // on: were it removed first, a power cut before the rename is durable would leave none.
+            remove_dir_all(built);
+        } else {
+            fs::rename(built, &path)?;
+        }
         fs::sync_dir(&self.dir)?; // IMPORTANT: a purge relies on this image
         Ok(SnapshotHandle::new(path))
     }

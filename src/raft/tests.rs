@@ -14,7 +14,7 @@ use super::{
     log_store::LogStore,
     snapshot::{SnapshotDir, SnapshotHandle},
     state_machine::StateMachine,
-    types::{Entry, LeaderId, LogId, Peer, TypeConfig, Vote},
+    types::{Entry, LeaderId, LogId, Peer, SnapshotMeta, TypeConfig, Vote},
 };
 use crate::storage::{
     WriteGate,
@@ -236,4 +236,24 @@ fn a_snapshots_directory_goes_with_its_last_user_once_it_is_replaced() {
     std::fs::create_dir(&path).unwrap();
     drop(SnapshotHandle::new(path.clone()));
     assert!(path.exists());
+}
+
+#[test]
+fn an_image_of_the_same_log_id_leaves_the_one_that_is_there_alone() {
+    let dir = TempDir::new().unwrap();
+    let (snapshots, _) = SnapshotDir::open(dir.path()).unwrap();
+    let mut handles = Vec::new();
+    for content in ["first", "second"] {
+        let building = snapshots.building();
+        std::fs::create_dir(&building).unwrap();
+        crate::env::fs::open_or_create(&building.join("file"))
+            .and_then(|file| crate::env::fs::write_all_at(&file, content.as_bytes(), 0))
+            .unwrap();
+        let handle = snapshots.complete(&building, &SnapshotMeta::default());
+        handles.push(handle.unwrap());
+        assert!(!building.exists());
+    }
+    assert_eq!(handles[0].dir(), handles[1].dir());
+    let held = std::fs::read(handles[0].dir().join("file")).unwrap();
+    assert_eq!(held, b"first", "it may be being sent");
 }
