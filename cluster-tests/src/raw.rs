@@ -6,7 +6,10 @@ use bytes::Bytes;
 use dos_cluster::{
     domain::JournalRef,
     env::net,
-    pb::{self, append_request, append_response, journals_client::JournalsClient, read_response},
+    pb::{
+        self, append_request, append_response, bootstrap_client::BootstrapClient,
+        journals_client::JournalsClient, read_response,
+    },
 };
 use prost::Message;
 use tokio::sync::mpsc;
@@ -287,4 +290,28 @@ impl RawAppend {
             }
         }
     }
+}
+
+/// Gives a waiting node an identity, as an `init` does before it forms the cluster.
+///
+/// # Errors
+/// What the node says.
+pub async fn try_adopt(peer: &str, cluster: [u8; 16], node: u64) -> Result<(), Refusal> {
+    let mut client = BootstrapClient::new(channel(peer));
+    let probed = client.probe(pb::ProbeRequest {}).await?.into_inner();
+    let request = pb::AdoptRequest {
+        cluster_id: Bytes::copy_from_slice(&cluster),
+        node_id: node,
+        incarnation: probed.incarnation,
+    };
+    client.adopt(request).await?;
+    Ok(())
+}
+
+/// [`try_adopt`], which must succeed.
+///
+/// # Panics
+/// When it is refused.
+pub async fn adopt(peer: &str, cluster: [u8; 16], node: u64) {
+    try_adopt(peer, cluster, node).await.unwrap();
 }

@@ -198,6 +198,15 @@ pub struct ChannelOptions {
     pub keep_alive_timeout: Duration,
 }
 
+impl ChannelOptions {
+    /// Between the members of a cluster: a peer that vanished without a word is noticed within four seconds.
+    pub const BETWEEN_MEMBERS: Self = Self {
+        connect_timeout: Duration::from_secs(1),
+        keep_alive_interval: Duration::from_secs(1),
+        keep_alive_timeout: Duration::from_secs(3),
+    };
+}
+
 impl Default for ChannelOptions {
     fn default() -> Self {
         Self {

@@ -124,15 +124,7 @@ pub(super) async fn init(
             addresses.len()
         )));
     }
-    if !shared.is_adoptable().await {
-        let cluster = shared
-            .identity()
-            .map_or_else(String::new, |identity| identity.cluster.to_string());
-        return Err(NodeError::AlreadyFormed {
-            address: shared.addresses.client.clone(),
-            cluster,
-        });
-    }
+    shared.check_adoptable()?;
     let mut candidates: Vec<Candidate> = Vec::new();
     for address in addresses {
         let next = candidate(shared, address).await?;
@@ -178,6 +170,24 @@ pub(super) async fn init(
     Ok((cluster, members))
 }
 
+/// A node whose disk was wiped is no member any more, but its old number still counts as a voter: were it admitted under another
+/// one, the cluster would need one vote more than it has nodes.
+fn check_address_is_free(group: &Group, waiting: &Candidate) -> Result<(), NodeError> {
+    let state = group.view().read();
+    let holder = state.members().find(|member| {
+        member.client_address == waiting.client_address
+            || member.peer_address == waiting.peer_address
+    });
+    match holder {
+        None => Ok(()),
+        Some(Member { node, .. }) => Err(NodeError::Membership(format!(
+            "{} is the address of member {node}, but the node there is another one with an empty data directory; if {node}'s disk \
+             was wiped or replaced, remove it first: dos-cluster member remove {node}",
+            waiting.client_address
+        ))),
+    }
+}
+
 /// Admits the waiting node at a client address; tells each step to `progress`, and goes on when nobody listens any more.
 pub(super) async fn join(
     shared: &Arc<Shared>,
@@ -194,6 +204,7 @@ pub(super) async fn join(
         )));
     }
     let waiting = candidate(shared, address).await?;
+    check_address_is_free(router.group(), &waiting)?;
     let allocated = router.propose(Command::AllocateNode, deadline()).await?;
     let Outcome::NodeAllocated(node) = allocated.answer? else {
         return Err(NodeError::LeaderLost {

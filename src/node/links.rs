@@ -34,12 +34,7 @@ impl Links {
         if let Some(channel) = channels.get(address) {
             return Some(channel.clone());
         }
-        let options = ChannelOptions {
-            connect_timeout: Duration::from_secs(1),
-            keep_alive_interval: Duration::from_secs(1),
-            keep_alive_timeout: Duration::from_secs(3),
-        };
-        let channel = net::channel(address, options)
+        let channel = net::channel(address, ChannelOptions::BETWEEN_MEMBERS)
             .inspect_err(|error| tracing::warn!(address, %error, "cannot dial"))
             .ok()?;
         if channels.len() >= crate::domain::limits::MEMBERS_MAX * 2 {

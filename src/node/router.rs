@@ -79,7 +79,7 @@ impl Router {
         let wire = pb::Command::from(command.clone());
         let here = || {
             let command = command.clone();
-            async move { settle_propose(self.group.propose(command).await) }
+            async move { settle(self.group.propose(command).await) }
         };
         let there = |mut client: ForwardClient<Channel>, leader: NodeId| {
             let request = pb::ProposeRequest {
@@ -148,7 +148,7 @@ impl Router {
         };
         let here = || {
             let change = change.clone();
-            async move { settle_change(super::members::change_here(&self.group, change).await) }
+            async move { settle(super::members::change_here(&self.group, change).await) }
         };
         let there = |mut client: ForwardClient<Channel>, leader: NodeId| {
             let request = request(leader);
@@ -209,19 +209,9 @@ impl Router {
     }
 }
 
-fn settle_propose(result: Result<Proposed, ProposeError>) -> Try<Proposed> {
+fn settle<T>(result: Result<T, ProposeError>) -> Try<T> {
     match result {
-        Ok(proposed) => Try::Done(Ok(proposed)),
-        Err(ProposeError::NotLeader { .. }) => Try::Again,
-        Err(error) => Try::Done(Err(error.into())),
-    }
-}
-
-fn settle_change(
-    result: Result<pb::ChangeMembersResponse, ProposeError>,
-) -> Try<pb::ChangeMembersResponse> {
-    match result {
-        Ok(response) => Try::Done(Ok(response)),
+        Ok(answer) => Try::Done(Ok(answer)),
         Err(ProposeError::NotLeader { .. }) => Try::Again,
         Err(error) => Try::Done(Err(error.into())),
     }

@@ -232,12 +232,25 @@ impl Shared {
     }
 
     /// True when this node may be given an identity: it has none, or one that has never had a log or a vote.
-    pub(super) async fn is_adoptable(&self) -> bool {
+    pub(super) fn is_adoptable(&self) -> bool {
         match self.phase() {
             Phase::Waiting { .. } => true,
-            Phase::Running(running) => running.router.group().is_pristine().await.unwrap_or(false),
+            Phase::Running(running) => running.router.group().wal().is_pristine(),
             Phase::Starting | Phase::Stopping => false,
         }
+    }
+
+    /// # Errors
+    /// `AlreadyFormed` when this node cannot be given an identity.
+    pub(super) fn check_adoptable(&self) -> Result<(), NodeError> {
+        if self.is_adoptable() {
+            return Ok(());
+        }
+        let identity = self.identity();
+        Err(NodeError::AlreadyFormed {
+            address: self.addresses.client.clone(),
+            cluster: identity.map_or_else(String::new, |identity| identity.cluster.to_string()),
+        })
     }
 
     /// Takes on an identity: writes it, then starts the group.
@@ -247,28 +260,20 @@ impl Shared {
         node: NodeId,
     ) -> Result<Member, NodeError> {
         let _one = self.adopting.lock().await;
-        if !self.is_adoptable().await {
-            let cluster = self
-                .identity()
-                .map_or_else(String::new, |identity| identity.cluster.to_string());
-            return Err(NodeError::AlreadyFormed {
-                address: self.addresses.client.clone(),
-                cluster,
-            });
-        }
+        self.check_adoptable()?;
         if let Phase::Running(running) = self.phase() {
             self.set_phase(Phase::Starting);
             running.router.group().stop().await;
         }
         let fault = |fault: Fault| NodeError::Unfit(fault.to_string());
         // The log before the identity: an identity without a log is a disk that lost one.
-        self.stores().await.map_err(fault)?;
+        let stores = self.stores().await.map_err(fault)?;
         let identity = storage::identity::Identity {
             cluster_id: cluster.0,
             node_id: node.0,
             incarnation: self.incarnation(),
         };
-        self.data_dir().set_identity(identity)?;
+        self.data_dir().set_identity(identity, &stores.wal)?;
         self.recover().await.map_err(fault)?;
         Ok(self.as_member(node))
     }

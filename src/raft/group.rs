@@ -213,19 +213,6 @@ impl Group {
         }
     }
 
-    /// True when this node has neither a log nor a vote: nothing is lost if its identity is given again.
-    ///
-    /// # Errors
-    /// When Raft has stopped.
-    pub async fn is_pristine(&self) -> Result<bool, ProposeError> {
-        let formed = self
-            .raft
-            .is_initialized()
-            .await
-            .map_err(|fatal| ProposeError::Stopped(fatal.to_string()))?;
-        Ok(!formed && self.wal.vote().is_none())
-    }
-
     /// Hands a command to Raft, in call order, and returns once it is queued; the future it returns waits for the decision.
     /// Durable on a majority and applied here when that resolves.
     ///

@@ -109,12 +109,8 @@ impl Connection {
         {
             return Ok(client.clone());
         }
-        let options = ChannelOptions {
-            connect_timeout: Duration::from_secs(1),
-            keep_alive_interval: Duration::from_secs(1),
-            keep_alive_timeout: Duration::from_secs(3),
-        };
-        let channel = net::channel(&address, options).map_err(unreachable)?;
+        let channel =
+            net::channel(&address, ChannelOptions::BETWEEN_MEMBERS).map_err(unreachable)?;
         let client = RaftClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);

@@ -1,7 +1,8 @@
 //! openraft's runtime in a simulation: tokio's, with its randomness from the simulation's seed.
 //!
-//! openraft's own `DeterministicRng` keeps its seed in the task that spawned it, and panics in any other: gRPC handlers call
-//! into Raft from tasks that tonic spawned. Here a seed is drawn for each generator instead, which one thread does in one order.
+//! openraft's own `DeterministicRng` keeps its seed in a task-local of the tasks that it spawns itself. gRPC handlers call into
+//! Raft from tasks that tonic spawned, and those have none. Here a seed is drawn for each generator instead, which one thread
+//! does in one order.
 
 use std::{future::Future, io, time::Duration};
 

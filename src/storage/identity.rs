@@ -13,7 +13,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{StorageError, crashsafe, wal};
+use super::{
+    StorageError, crashsafe,
+    wal::{self, Wal},
+};
 use crate::env::fs;
 
 /// The format of a data directory that this program writes, and the newest it reads.
@@ -23,14 +26,14 @@ const IDENTITY_FILE: &str = "IDENTITY";
 const LOCK_FILE: &str = "LOCK";
 const CHECKSUM_KEY: &str = "crc32c = ";
 
-/// Who a node is. Given by `init` or `join`, never changed, never used again for another disk.
+/// Who a node is. Given by `init` or `join`, never used again for another disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
     /// Random, made by `init`.
     pub cluster_id: u128,
     /// Given by the cluster, never reused.
     pub node_id: u64,
-    /// Counts the starts of this node on this disk.
+    /// Random, drawn for this disk: tells it from another disk under the same number.
     pub incarnation: u64,
 }
 
@@ -125,33 +128,20 @@ impl DataDir {
         self.identity
     }
 
-    /// Writes the identity; durable on return. The log must be there already. An identity once written keeps its
-    /// cluster and node; only the incarnation may rise.
-    pub fn set_identity(&mut self, identity: Identity) -> Result<(), StorageError> {
-        let refused = |why: String| {
-            Err(StorageError::IdentityRefused {
+    /// Writes the identity; durable on return. The log comes first: an identity without one counts as a lost log. An identity
+    /// is kept for ever, except by a directory whose log is pristine: its node has never voted, so nobody counts on it.
+    pub fn set_identity(&mut self, identity: Identity, log: &Wal) -> Result<(), StorageError> {
+        if let Some(old) = self.identity
+            && old != identity
+            && !log.is_pristine()
+        {
+            return Err(StorageError::IdentityRefused {
                 path: self.path.clone(),
-                why,
-            })
-        };
-        if let Some(old) = self.identity {
-            if (old.cluster_id, old.node_id) != (identity.cluster_id, identity.node_id) {
-                return refused(format!(
+                why: format!(
                     "it belongs to node n{} of cluster {:032x} already",
                     old.node_id, old.cluster_id
-                ));
-            }
-            if identity.incarnation < old.incarnation {
-                return refused(format!(
-                    "incarnation {} is older than {}, which is written there",
-                    identity.incarnation, old.incarnation
-                ));
-            }
-        }
-        if !wal::has_segments(&self.wal_dir())? {
-            return refused(
-                "it has no log yet, and an identity without a log counts as a lost log".into(),
-            );
+                ),
+            });
         }
         crashsafe::replace(&self.path.join(IDENTITY_FILE), &identity.encode())?;
         self.identity = Some(identity);
@@ -239,7 +229,10 @@ fn lock(dir: &Path) -> Result<fs::File, StorageError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::{WriteGate, wal::Wal, wal::WalOptions};
+    use crate::storage::{
+        WriteGate,
+        wal::{Vote, WalOptions},
+    };
     use std::os::unix::fs::PermissionsExt;
 
     const IDENTITY: Identity = Identity {
@@ -248,15 +241,21 @@ mod tests {
         incarnation: 1,
     };
 
+    fn open_log(dir: &DataDir) -> Wal {
+        Wal::open(&dir.wal_dir(), WalOptions::default(), WriteGate::new())
+            .unwrap()
+            .0
+    }
+
     fn begun(path: &Path) -> DataDir {
         let mut dir = DataDir::open(path).unwrap();
-        Wal::open(&dir.wal_dir(), WalOptions::default(), WriteGate::new()).unwrap();
-        dir.set_identity(IDENTITY).unwrap();
+        let log = open_log(&dir);
+        dir.set_identity(IDENTITY, &log).unwrap();
         dir
     }
 
     #[test]
-    fn an_identity_is_kept_and_only_its_incarnation_rises() {
+    fn an_identity_is_kept_once_the_node_has_voted() {
         let temporary = tempfile::tempdir().unwrap();
         let path = temporary.path().join("data");
         assert_eq!(begun(&path).identity(), Some(IDENTITY));
@@ -266,31 +265,40 @@ mod tests {
         );
         let mut dir = DataDir::open(&path).unwrap();
         assert_eq!(dir.identity(), Some(IDENTITY));
-        dir.set_identity(Identity {
-            incarnation: 2,
+        let log = open_log(&dir);
+        let vote = Vote {
+            term: 1,
+            node_id: IDENTITY.node_id,
+            committed: false,
+        };
+        let _durable = log.save_vote(vote);
+        let other = Identity {
+            node_id: 8,
             ..IDENTITY
-        })
-        .unwrap();
-        let error = dir
-            .set_identity(Identity {
-                node_id: 8,
-                incarnation: 3,
-                ..IDENTITY
-            })
-            .unwrap_err();
+        };
+        let error = dir.set_identity(other, &log).unwrap_err();
         assert!(error.to_string().contains("belongs to node n7"), "{error}");
-        assert!(
-            dir.set_identity(IDENTITY).is_err(),
-            "the incarnation went back"
-        );
+        dir.set_identity(IDENTITY, &log).unwrap();
+        drop(dir);
+        assert_eq!(DataDir::open(&path).unwrap().identity(), Some(IDENTITY));
+    }
+
+    /// An `init` that failed half way leaves nodes with an identity that nobody counts on: the next one gives them another.
+    #[test]
+    fn a_pristine_node_takes_another_identity() {
+        let temporary = tempfile::tempdir().unwrap();
+        let mut dir = begun(temporary.path());
+        let other = Identity {
+            cluster_id: 0xcafe,
+            node_id: 2,
+            incarnation: 1,
+        };
+        let log = open_log(&dir);
+        dir.set_identity(other, &log).unwrap();
         drop(dir);
         assert_eq!(
-            DataDir::open(&path)
-                .unwrap()
-                .identity()
-                .unwrap()
-                .incarnation,
-            2
+            DataDir::open(temporary.path()).unwrap().identity(),
+            Some(other)
         );
     }
 
@@ -368,16 +376,6 @@ mod tests {
         assert!(matches!(
             DataDir::open(temporary.path()),
             Err(StorageError::NoIdentity { .. })
-        ));
-    }
-
-    #[test]
-    fn an_identity_before_a_log_is_refused() {
-        let temporary = tempfile::tempdir().unwrap();
-        let mut dir = DataDir::open(temporary.path()).unwrap();
-        assert!(matches!(
-            dir.set_identity(IDENTITY),
-            Err(StorageError::IdentityRefused { .. })
         ));
     }
 }

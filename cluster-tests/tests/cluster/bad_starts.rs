@@ -1,6 +1,9 @@
 //! Nodes that cannot start as they were told to, nodes that wait, and a second `init`.
 
-use dos_cluster_tests::{ClusterOptions, TestCluster, TestNode, cli, phase};
+use std::io::Write;
+
+use dos_cluster::pb;
+use dos_cluster_tests::{ClusterOptions, TestCluster, TestNode, cli, cli_with_stdin, phase, raw};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_port_in_use_is_named_with_its_flag() {
@@ -141,5 +144,88 @@ async fn an_init_happens_once() {
     let again = cluster.cli(&["join", fresh_address]).await;
     assert_ne!(again.code, 0, "{again:?}");
     assert!(again.stderr.contains(&formed), "{again:?}");
+    cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_of_an_init_that_failed_half_way_can_be_given_to_another() {
+    let mut cluster = TestCluster::waiting(ClusterOptions::new(3)).await;
+
+    phase("two of three nodes are given an identity, then whoever ran the init is gone");
+    for (node, place) in (1..).zip([0, 1]) {
+        raw::adopt(&cluster.nodes[place].addresses.peer, [7; 16], node).await;
+    }
+    phase("one of them was restarted meanwhile");
+    cluster.nodes[1].kill9();
+    cluster.nodes[1].start();
+    cluster.answers(1).await;
+    assert_eq!(cluster.status(1).await.unwrap().cluster_id, "07".repeat(16));
+
+    phase("another init forms the cluster of all three");
+    cluster.init().await;
+    let formed = cluster.status(0).await.unwrap();
+    assert_ne!(formed.cluster_id, "07".repeat(16));
+    assert_eq!(formed.members.len(), 3);
+
+    phase("from then on no identity is given any more");
+    let peer = &cluster.nodes[2].addresses.peer;
+    let refused = raw::try_adopt(peer, [7; 16], 3).await.unwrap_err();
+    assert_eq!(refused.detail.unwrap().code, "already_formed");
+    cluster.kill9_all();
+    cluster.start_all();
+    cluster.ready().await;
+    assert_eq!(
+        cluster.status(1).await.unwrap().cluster_id,
+        formed.cluster_id
+    );
+    cluster.finish().await;
+}
+
+/// The marker of the log is read before anything else of it; read from a pipe, it keeps a node in its recovery for as long as
+/// the test likes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_starting_says_so_and_the_others_serve_meanwhile() {
+    let mut cluster = TestCluster::start(3).await;
+    let place = cluster.follower().await;
+    cluster.nodes[place].terminate().await;
+    let marker = cluster.nodes[place].data_dir.join("log/MARKER");
+    let kept = marker.with_extension("kept");
+    std::fs::rename(&marker, &kept).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&marker).status();
+    assert!(made.unwrap().success());
+    cluster.nodes[place].start();
+
+    phase("the node answers that it is starting, on every port");
+    cluster.answers(place).await;
+    let address = cluster.nodes[place].address();
+    let status = cluster.status(place).await.unwrap();
+    assert_eq!(status.state(), pb::NodeState::Starting);
+    let (code, text) = cluster.nodes[place].get("/readyz?verbose").await.unwrap();
+    assert!(code == 503 && text.contains("starting"), "{code} {text}");
+    for arguments in [
+        &["journal", "stat", "job/w/log"][..],
+        &["journal", "append", "job/w/log"],
+        &["worker", "takeover", "job/w"],
+    ] {
+        let output = cli(address, &[arguments, &["--timeout", "1s"]].concat()).await;
+        let _ = output.exits_with(5, &["starting", address]);
+    }
+
+    phase("a client that knows the others, too, does not notice");
+    let append = ["journal", "append", "job/w/log", "--timeout", "10s"];
+    let output = cli_with_stdin(&cluster.endpoints(), &append, b"bytes").await;
+    assert_eq!(output.done().stdout, "5\n");
+
+    phase("it goes on with its recovery, and has it all");
+    let mut pipe = std::fs::OpenOptions::new()
+        .write(true)
+        .open(&marker)
+        .unwrap();
+    let bytes = std::fs::read(&kept).unwrap();
+    std::fs::rename(&kept, &marker).unwrap();
+    pipe.write_all(&bytes).unwrap();
+    drop(pipe);
+    cluster.ready().await;
+    cluster.converged().await;
     cluster.finish().await;
 }

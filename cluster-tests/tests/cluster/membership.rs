@@ -84,6 +84,10 @@ async fn a_wiped_node_is_refused_with_the_cure_and_its_replacement_joins_under_l
     purged_past(&cluster, leader, 0).await;
     let purged = cluster.status(leader).await.unwrap().purged_index;
 
+    phase("joined before its old number is removed, it is refused with the cure");
+    let output = cluster.cli(&["join", cluster.nodes[lost].address()]).await;
+    let _ = output.exits_with(4, &[cluster.nodes[lost].address(), &cure]);
+
     phase("the cure: remove the old member, join the empty node, while appends go on");
     let output = cluster.cli(&["member", "remove", &lost_name]).await.done();
     assert!(!output.stdout.contains(&lost_name), "{output:?}");

@@ -14,7 +14,9 @@ mod replay;
 mod staging;
 mod takeover;
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, future::Future, path::PathBuf, time::Duration};
+
+use tokio::sync::watch;
 
 use super::{Client, ClientError, WorkerIdentity};
 use crate::{
@@ -195,11 +197,13 @@ impl Client {
         let fetched_bytes = |done| report(RestorePhase::Fetching, done, total);
         let fetched = fetch::fetch(self, &options, &taken, &staging, &fetched_bytes).await?;
 
-        report(RestorePhase::Replaying, 0, total);
         let mut replayed = {
             let (map, staging) = (staging.path_map(&options.map), staging.clone());
             let journals = taken.journals.clone();
-            task::blocking(move || replay::replay(map, &journals, &staging)).await?
+            let (done, watched) = watch::channel(0);
+            let replaying = task::blocking(move || replay::replay(map, &journals, &staging, &done));
+            let replayed_bytes = |done| report(RestorePhase::Replaying, done, total);
+            watching(replaying, watched, replayed_bytes).await?
         };
         report(RestorePhase::Replaying, total, total);
 
@@ -257,6 +261,23 @@ impl Client {
                 what: format!("restore from node {node}"),
                 why: "it is no member (`dos-cluster member list` shows them)".into(),
             }),
+        }
+    }
+}
+
+/// Waits for work on another thread, and tells how far it is meanwhile.
+async fn watching<T>(
+    work: impl Future<Output = T>,
+    mut watched: watch::Receiver<u64>,
+    tell: impl Fn(u64),
+) -> T {
+    tokio::pin!(work);
+    loop {
+        let done = *watched.borrow_and_update();
+        tell(done);
+        tokio::select! {
+            finished = &mut work => return finished,
+            Ok(()) = watched.changed() => {}
         }
     }
 }

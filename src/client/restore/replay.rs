@@ -6,6 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use tokio::sync::watch;
 
 use super::{RefusedPath, RestoredJournal, TornTail, fetch::Fetched, staging::Staging};
 use crate::{
@@ -54,16 +55,20 @@ impl Replayed {
     }
 }
 
-/// Replays every ops journal, in the order of their names.
+/// Replays every ops journal, in the order of their names; raw ones are done as they are. `done` is sent the bytes behind it.
 pub(super) fn replay(
     map: PathMap,
     journals: &Journals,
     staging: &Staging,
+    done: &watch::Sender<u64>,
 ) -> Result<Replayed, ClientError> {
     let mut replayed = Replayed::default();
     let mut files = BTreeSet::new();
     let mut replayer = Replayer::new(map.clone());
+    let mut behind = 0;
     for (name, (_, kind, tail)) in journals {
+        let before = behind;
+        behind += tail.0;
         if *kind != JournalKind::Ops {
             continue;
         }
@@ -75,6 +80,8 @@ pub(super) fn replay(
             replayed: &mut replayed,
             files: &mut files,
             counts: (0, 0),
+            done,
+            before,
         };
         let ending = one.replay(&staging.journal(name), *tail)?;
         let counts = one.counts;
@@ -104,6 +111,9 @@ struct OneJournal<'a> {
     files: &'a mut BTreeSet<Vec<u8>>,
     /// Records, and those not known.
     counts: (u64, u64),
+    done: &'a watch::Sender<u64>,
+    /// Bytes of the journals before this one.
+    before: u64,
 }
 
 impl OneJournal<'_> {
@@ -127,7 +137,10 @@ impl OneJournal<'_> {
                 self.counts.1 += 1;
                 Ok(())
             }
-            Record::Op { offset, record } => self.apply(offset, &record),
+            Record::Op { offset, record } => {
+                self.done.send_replace(self.before + offset);
+                self.apply(offset, &record)
+            }
         }
     }
 

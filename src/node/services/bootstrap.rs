@@ -33,7 +33,7 @@ impl pb::bootstrap_server::Bootstrap for Bootstrap {
         let identity = self.shared.identity();
         let cluster = identity.map(|identity| identity.cluster.0.to_be_bytes().to_vec());
         Ok(Response::new(pb::ProbeResponse {
-            waiting: self.shared.is_adoptable().await,
+            waiting: self.shared.is_adoptable(),
             cluster_id: cluster.unwrap_or_default().into(),
             node_id: identity.map_or(0, |identity| identity.node.0),
             incarnation: self.shared.incarnation(),

@@ -363,6 +363,13 @@ impl Wal {
         self.shared.lock().vote
     }
 
+    /// True when nothing was ever written: no vote, no entry, no purge.
+    #[must_use]
+    pub fn is_pristine(&self) -> bool {
+        let memory = self.shared.lock();
+        memory.vote.is_none() && memory.last.is_none()
+    }
+
     /// The newest committed mark.
     #[must_use]
     pub fn committed(&self) -> Option<LogId> {
