@@ -8,7 +8,7 @@ use dos_cluster::{
     env::net,
     pb::{
         self, append_request, append_response, bootstrap_client::BootstrapClient,
-        journals_client::JournalsClient, read_response,
+        forward_client::ForwardClient, journals_client::JournalsClient, read_response,
     },
 };
 use prost::Message;
@@ -292,19 +292,30 @@ impl RawAppend {
     }
 }
 
+/// What a node says that it is, at its peer address.
+///
+/// # Panics
+/// When it does not answer.
+pub async fn probe(peer: &str) -> pb::ProbeResponse {
+    let mut client = BootstrapClient::new(channel(peer));
+    let answer = client.probe(pb::ProbeRequest {}).await;
+    answer.unwrap().into_inner()
+}
+
 /// Gives a waiting node an identity, as an `init` does before it forms the cluster.
 ///
 /// # Errors
 /// What the node says.
+///
+/// # Panics
+/// When it does not answer.
 pub async fn try_adopt(peer: &str, cluster: [u8; 16], node: u64) -> Result<(), Refusal> {
-    let mut client = BootstrapClient::new(channel(peer));
-    let probed = client.probe(pb::ProbeRequest {}).await?.into_inner();
     let request = pb::AdoptRequest {
         cluster_id: Bytes::copy_from_slice(&cluster),
         node_id: node,
-        incarnation: probed.incarnation,
+        incarnation: probe(peer).await.incarnation,
     };
-    client.adopt(request).await?;
+    BootstrapClient::new(channel(peer)).adopt(request).await?;
     Ok(())
 }
 
@@ -314,4 +325,24 @@ pub async fn try_adopt(peer: &str, cluster: [u8; 16], node: u64) -> Result<(), R
 /// When it is refused.
 pub async fn adopt(peer: &str, cluster: [u8; 16], node: u64) {
     try_adopt(peer, cluster, node).await.unwrap();
+}
+
+/// A membership change at the leader, in its own name.
+///
+/// # Panics
+/// When it is refused.
+pub async fn change_members(leader: &str, change: pb::change_members_request::Change) {
+    let leading = probe(leader).await;
+    let request = pb::ChangeMembersRequest {
+        header: Some(pb::PeerHeader {
+            cluster_id: leading.cluster_id,
+            group: 0,
+            from: leading.node_id,
+            from_incarnation: leading.incarnation,
+            to: leading.node_id,
+        }),
+        change: Some(change),
+    };
+    let mut client = ForwardClient::new(channel(leader));
+    client.change_members(request).await.unwrap();
 }

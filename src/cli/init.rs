@@ -10,10 +10,6 @@ use super::{
     output::fields,
     progress::Progress,
 };
-use crate::{
-    client::{Client, ClientError},
-    pb,
-};
 
 /// Form a cluster from waiting nodes, once, from anywhere
 #[derive(Debug, Args)]
@@ -44,7 +40,7 @@ impl Init {
         };
         let client = context.client_of(nodes)?;
         let progress = Progress::spinner(format!("forming a cluster of {}", nodes.len()));
-        let answer = form(&client, nodes).await;
+        let answer = client.init(nodes).await;
         drop(progress);
         let formed = answer?;
         let formed = Formed {
@@ -56,38 +52,5 @@ impl Init {
             format!("{header}\n{}", MemberRow::table(&formed.members))
         })?;
         Ok(Exit::Done)
-    }
-}
-
-/// Forms the cluster; that there is one already is a refusal.
-pub(super) async fn form(client: &Client, nodes: &[String]) -> Result<pb::InitResponse, Failure> {
-    match client.init(nodes).await {
-        Ok(formed) => Ok(formed),
-        Err(error) => match nodes.first() {
-            Some(first) => Err(refused_if_formed(client, error, first).await),
-            None => Err(error.into()),
-        },
-    }
-}
-
-/// The failure of a call that needs the node at `address` to wait: a refusal if it belongs to a cluster.
-pub(super) async fn refused_if_formed(
-    client: &Client,
-    error: ClientError,
-    address: &str,
-) -> Failure {
-    let is_formed = matches!(error, ClientError::BadRequest { .. })
-        && client
-            .status_of(address)
-            .await
-            .is_ok_and(|status| !status.cluster_id.is_empty());
-    let failure = Failure::from(error);
-    if is_formed {
-        Failure {
-            exit: Exit::Refused,
-            ..failure
-        }
-    } else {
-        failure
     }
 }

@@ -7,11 +7,13 @@ use serde::Serialize;
 use super::{
     Context,
     exit::{Exit, Failure},
-    init::refused_if_formed,
     member::MemberRow,
     progress::Progress,
 };
-use crate::pb::{self, join_progress::Phase};
+use crate::{
+    client::Effect,
+    pb::{self, join_progress::Phase},
+};
 
 /// Admit a waiting node: it catches up as a learner, then votes
 #[derive(Debug, Args)]
@@ -42,10 +44,8 @@ impl Join {
         while let Some(step) = steps.next().await {
             let step = match step {
                 Ok(step) => step,
-                Err(error) => {
-                    let failure = refused_if_formed(&client, error, &self.address).await;
-                    return Err(undecided(&self.address, failure));
-                }
+                Err(error) if error.effect() == Effect::None => return Err(error.into()),
+                Err(error) => return Err(undecided(&self.address, error.into())),
             };
             let phase = step.phase();
             if last.as_ref().is_none_or(|last| last.phase() != phase) {

@@ -135,7 +135,7 @@ pub enum ClientError {
         /// Whether the call may have happened.
         effect: Effect,
     },
-    /// A node tried, and says why it did not come to an end.
+    /// A node tried, and says why it did not come to an end; without effect: it refused.
     #[error("cannot {what}: {reason}{}", match .effect {
         Effect::None => "",
         Effect::Unknown => "; part of it may have been carried out: `dos-cluster status` shows what is",
@@ -281,7 +281,12 @@ impl ClientError {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Rejected { .. } | Self::Superseded { .. } => ErrorKind::Rejected,
+            Self::Rejected { .. }
+            | Self::Superseded { .. }
+            | Self::Failed {
+                effect: Effect::None,
+                ..
+            } => ErrorKind::Rejected,
             Self::CannotConnect { .. } => ErrorKind::CannotConnect,
             Self::NoQuorum { .. } | Self::NotReady { .. } | Self::Overloaded { .. } => {
                 ErrorKind::Unhealthy

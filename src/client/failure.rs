@@ -34,7 +34,7 @@ pub(super) enum FailureKind {
     Damaged,
     /// The answer breaks the protocol.
     BadAnswer,
-    /// The node tried, and says why it did not come to an end.
+    /// The node tried, and says why it did not come to an end; without effect: it refused.
     Failed,
 }
 
@@ -102,7 +102,7 @@ impl Failure {
             | "unfit" | "storage" => FailureKind::NotReady,
             // Whoever reads on elsewhere sees there that it was cut.
             "cut_meanwhile" => FailureKind::Lost,
-            "membership" | "peer" => FailureKind::Failed,
+            "membership" | "peer" | "refused" | "already_formed" => FailureKind::Failed,
             "no_quorum" => FailureKind::NoQuorum,
             "leader_lost" => FailureKind::Lost,
             "timeout" => FailureKind::Timeout,
@@ -140,6 +140,8 @@ impl Failure {
     pub(super) fn may_retry(&self, repeatable: bool) -> bool {
         match self.kind {
             FailureKind::Rejected(_) | FailureKind::BadRequest => false,
+            // Refused, with a reason that another attempt meets again.
+            FailureKind::Failed if self.effect == Effect::None => false,
             _ => repeatable || self.effect == Effect::None,
         }
     }

@@ -10,8 +10,12 @@ pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
 pub const BATCH_APPENDS_MAX: usize = 4096;
 /// Longest encoded command, in bytes: one log entry.
 pub const COMMAND_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Longest message that a node takes from a client, in bytes: one command.
+pub const REQUEST_BYTES_MAX: usize = COMMAND_BYTES_MAX;
 /// Longest message between two processes, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Longest `host:port` of a member, in bytes: a DNS name and a port.
+pub const ADDRESS_BYTES_MAX: usize = 261;
 /// Most workers in one cluster.
 pub const WORKERS_MAX: usize = 65_536;
 /// Most journals of one worker.

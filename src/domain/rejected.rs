@@ -13,6 +13,10 @@ use super::{
 pub mod what {
     /// One append.
     pub const APPEND: &str = "append";
+    /// One command.
+    pub const COMMAND: &str = "command";
+    /// A member's address.
+    pub const ADDRESS: &str = "address of a member";
     /// The workers of the cluster.
     pub const WORKERS: &str = "workers";
     /// The journals of one worker.
@@ -20,7 +24,7 @@ pub mod what {
     /// What another version named and this one does not know.
     pub const OTHER: &str = "items";
     /// All of them.
-    pub const ALL: [&str; 4] = [APPEND, WORKERS, JOURNALS, OTHER];
+    pub const ALL: [&str; 6] = [APPEND, COMMAND, ADDRESS, WORKERS, JOURNALS, OTHER];
 }
 
 /// Why a command was refused. Nothing has changed.

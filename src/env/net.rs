@@ -217,6 +217,19 @@ impl Default for ChannelOptions {
     }
 }
 
+/// True when a call that failed never left, because there was no connection.
+#[must_use]
+pub fn never_connected(status: &tonic::Status) -> bool {
+    let mut source = std::error::Error::source(status);
+    while let Some(error) = source {
+        if error.is::<tonic::ConnectError>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}
+
 /// A gRPC channel to `authority` (`host:port`) over one kept HTTP/2 connection. Connects at the first call, and again
 /// at the next call after the connection broke. Must be called inside a runtime. Fails only if `authority` is no
 /// authority.

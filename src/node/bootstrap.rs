@@ -4,8 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     Fault,
+    router::Router,
     shared::{Phase, Running, Shared},
-    status::NodeError,
+    status::{ALREADY_FORMED, INIT_UNDER_WAY, NodeError, detail},
 };
 use crate::{
     domain::{ClusterId, Command, Member, NodeId, Outcome, limits::MEMBERS_MAX},
@@ -14,12 +15,21 @@ use crate::{
         time::{self, Instant},
     },
     pb,
-    pb::{change_members_request::Change, cluster_client::ClusterClient},
+    pb::{
+        change_members_request::Change, cluster_client::ClusterClient, join_progress::Phase as Step,
+    },
     raft::{Group, Identity},
 };
 
 /// How long another node is given for each step.
 const STEP_WITHIN: Duration = Duration::from_secs(10);
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How long a promotion may be refused before that is told.
+const REFUSED_FOR: Duration = Duration::from_mins(1);
+
+/// Who watches a join.
+pub(super) type JoinListener = tokio::sync::mpsc::Sender<Result<pb::JoinProgress, tonic::Status>>;
 
 /// A node that was asked what it is.
 struct Candidate {
@@ -47,16 +57,23 @@ async fn candidate(shared: &Shared, address: &str) -> Result<Candidate, NodeErro
         }
         Err(_) => return Err(peer(format!("no answer within {STEP_WITHIN:?}"))),
     };
-    let probed = shared
-        .links
-        .probe(&status.peer_address)
-        .await
-        .map_err(|why| {
+    let deadline = Instant::now() + STEP_WITHIN;
+    let probed = loop {
+        let probed = shared.links.probe(&status.peer_address).await;
+        let probed = probed.map_err(|why| {
             peer(format!(
                 "it answers clients, but at its peer address, {}, there is: {why}",
                 status.peer_address
             ))
         })?;
+        if !probed.starting || Instant::now() >= deadline {
+            break probed;
+        }
+        time::sleep(PAUSE).await;
+    };
+    if probed.starting {
+        return Err(peer(format!("it is still starting after {STEP_WITHIN:?}")));
+    }
     if !probed.waiting {
         return Err(NodeError::AlreadyFormed {
             address: address.to_owned(),
@@ -70,7 +87,25 @@ async fn candidate(shared: &Shared, address: &str) -> Result<Candidate, NodeErro
     })
 }
 
+/// Gives a candidate an identity; waits while another init that may have failed still claims it.
 async fn adopt(
+    shared: &Arc<Shared>,
+    candidate: &Candidate,
+    cluster: ClusterId,
+    node: NodeId,
+) -> Result<Member, NodeError> {
+    let deadline = Instant::now() + STEP_WITHIN;
+    loop {
+        match try_adopt(shared, candidate, cluster, node).await {
+            Err(NodeError::InitUnderWay { .. }) if Instant::now() < deadline => {
+                time::sleep(PAUSE).await;
+            }
+            answer => return answer,
+        }
+    }
+}
+
+async fn try_adopt(
     shared: &Arc<Shared>,
     candidate: &Candidate,
     cluster: ClusterId,
@@ -79,8 +114,9 @@ async fn adopt(
     if candidate.incarnation == shared.incarnation() {
         return shared.adopt(cluster, node).await;
     }
+    let address = candidate.client_address.clone();
     let peer = |why: String| NodeError::Peer {
-        address: candidate.client_address.clone(),
+        address: address.clone(),
         why,
     };
     let mut client = shared
@@ -103,10 +139,54 @@ async fn adopt(
                 .into_inner()
                 .member
                 .ok_or_else(|| peer("an empty answer".to_owned()))?;
-            Ok(member.into())
+            let member = Member::from(member);
+            member.check()?;
+            Ok(member)
         }
-        Ok(Err(status)) => Err(peer(status.message().to_owned())),
+        Ok(Err(status)) => Err(match detail(&status).map(|detail| detail.code).as_deref() {
+            Some(code @ (INIT_UNDER_WAY | ALREADY_FORMED)) => {
+                let found = shared.links.probe(&candidate.peer_address).await;
+                let cluster = found.map_or_else(|_| "another one".to_owned(), cluster_of);
+                if code == ALREADY_FORMED {
+                    NodeError::AlreadyFormed { address, cluster }
+                } else {
+                    NodeError::InitUnderWay { address, cluster }
+                }
+            }
+            _ => peer(status.message().to_owned()),
+        }),
         Err(_) => Err(peer(format!("no answer within {STEP_WITHIN:?}"))),
+    }
+}
+
+/// The cluster that a node belongs to, for people.
+fn cluster_of(found: pb::ProbeResponse) -> String {
+    <[u8; 16]>::try_from(&found.cluster_id[..]).map_or_else(
+        |_| "another one".to_owned(),
+        |id| ClusterId(u128::from_be_bytes(id)).to_string(),
+    )
+}
+
+/// Another init may have given a node away again while this one was at work.
+async fn check_still_ours(
+    shared: &Shared,
+    candidate: &Candidate,
+    cluster: ClusterId,
+    node: NodeId,
+) -> Result<(), NodeError> {
+    if candidate.incarnation == shared.incarnation() {
+        return Ok(()); // its own group checks that
+    }
+    let address = candidate.client_address.clone();
+    match shared.links.probe(&candidate.peer_address).await {
+        Ok(found) if found.cluster_id[..] == cluster.0.to_be_bytes() && found.node_id == node.0 => {
+            Ok(())
+        }
+        Ok(found) => Err(NodeError::InitUnderWay {
+            address,
+            cluster: cluster_of(found),
+        }),
+        Err(why) => Err(NodeError::Peer { address, why }),
     }
 }
 
@@ -149,12 +229,22 @@ pub(super) async fn init(
         )));
     }
     let cluster = ClusterId(rng::u128());
+    let mut numbered: Vec<(NodeId, &Candidate)> = (1..).map(NodeId).zip(&candidates).collect();
+    // Two inits at once meet at the same node first, and one of them waits there.
+    numbered.sort_by_key(|(_, candidate)| candidate.incarnation);
     let mut members = Vec::new();
-    for (node, candidate) in (1..).map(NodeId).zip(&candidates) {
-        members.push(adopt(shared, candidate, cluster, node).await?);
+    for (node, candidate) in &numbered {
+        members.push(adopt(shared, candidate, cluster, *node).await?);
     }
-    let running = shared.running()?;
-    running.router.group().form(members.clone()).await?;
+    for (node, candidate) in &numbered {
+        check_still_ours(shared, candidate, cluster, *node).await?;
+    }
+    members.sort_by_key(|member| member.node);
+    let mine = members
+        .iter()
+        .find(|member| member.incarnation == shared.incarnation())
+        .map_or(NodeId(0), |member| member.node);
+    let running = shared.form(cluster, mine, members.clone()).await?;
     let mut leader = running.router.group().watch_leader();
     let elected = time::timeout(STEP_WITHIN, leader.wait_for(Option::is_some))
         .await
@@ -180,7 +270,7 @@ fn check_address_is_free(group: &Group, waiting: &Candidate) -> Result<(), NodeE
     });
     match holder {
         None => Ok(()),
-        Some(Member { node, .. }) => Err(NodeError::Membership(format!(
+        Some(Member { node, .. }) => Err(NodeError::Refused(format!(
             "{} is the address of member {node}, but the node there is another one with an empty data directory; if {node}'s disk \
              was wiped or replaced, remove it first: dos-cluster member remove {node}",
             waiting.client_address
@@ -188,18 +278,21 @@ fn check_address_is_free(group: &Group, waiting: &Candidate) -> Result<(), NodeE
     }
 }
 
-/// Admits the waiting node at a client address; tells each step to `progress`, and goes on when nobody listens any more.
+/// Admits the waiting node at a client address; tells each step to `progress`, and goes on when nobody listens any more. A node
+/// that was admitted as a learner before, and has no vote yet, is taken further from there.
 pub(super) async fn join(
     shared: &Arc<Shared>,
     address: &str,
-    progress: &tokio::sync::mpsc::Sender<Result<pb::JoinProgress, tonic::Status>>,
+    progress: &JoinListener,
 ) -> Result<(), NodeError> {
-    use pb::join_progress::Phase as Step;
     let running = shared.running()?;
     let router = &running.router;
     let deadline = || Instant::now() + STEP_WITHIN;
+    if let Some(learner) = learner_at(shared, &running, address).await {
+        return promote(router, &learner, progress).await;
+    }
     if router.group().view().read().members().count() >= MEMBERS_MAX {
-        return Err(NodeError::Membership(format!(
+        return Err(NodeError::Refused(format!(
             "the cluster has {MEMBERS_MAX} members, which is the limit"
         )));
     }
@@ -212,40 +305,90 @@ pub(super) async fn join(
         });
     };
     let member = adopt(shared, &waiting, running.identity.cluster, node).await?;
-    let tell = async |phase: Step, matched_index: u64, last_index: u64| {
-        let member = Some((&member).into());
-        let step = pb::JoinProgress {
-            member,
-            phase: phase.into(),
-            matched_index,
-            last_index,
-        };
-        // A listener that has gone is no reason to leave a learner behind.
-        let _ = progress.send(Ok(step)).await;
-    };
-    tell(Step::Adopted, 0, 0).await;
+    tell(progress, &member, Step::Adopted, None).await;
     router
         .change_members(Change::AddLearner((&member).into()), deadline())
         .await?;
-    tell(Step::Learner, 0, 0).await;
+    promote(router, &member, progress).await
+}
+
+/// The learner of this cluster that is at a client address, if there is one.
+async fn learner_at(shared: &Shared, running: &Running, address: &str) -> Option<Member> {
+    let group = running.router.group();
+    let member = {
+        let state = group.view().read();
+        let mut members = state.members();
+        members
+            .find(|member| member.client_address == address)
+            .cloned()
+    }?;
+    let learner = group
+        .status()
+        .member(member.node)
+        .is_some_and(|progress| !progress.voter);
+    let found = shared.links.probe(&member.peer_address).await.ok()?;
+    (learner && found.incarnation == member.incarnation).then_some(member)
+}
+
+/// Gives a learner its vote once it has caught up, however long that takes and whoever leads meanwhile.
+async fn promote(
+    router: &Router,
+    member: &Member,
+    progress: &JoinListener,
+) -> Result<(), NodeError> {
+    let node = member.node;
+    tell(progress, member, Step::Learner, None).await;
+    let mut refused_since: Option<Instant> = None;
     loop {
-        let answer = router
-            .change_members(Change::Promote(node.0), deadline())
-            .await?;
-        let voter = router
-            .group()
-            .status()
-            .member(node)
-            .is_some_and(|member| member.voter);
+        let within = Instant::now() + STEP_WITHIN;
+        let answer = match router.change_members(Change::Promote(node.0), within).await {
+            Ok(answer) => {
+                refused_since = None;
+                Some(answer)
+            }
+            // Promoting twice is as promoting once.
+            Err(
+                NodeError::LeaderLost { .. }
+                | NodeError::NoLeader { .. }
+                | NodeError::NoQuorum { .. },
+            ) => None,
+            // As a rule, another change is under way.
+            Err(NodeError::Membership(why)) => {
+                let since = *refused_since.get_or_insert_with(Instant::now);
+                if since.elapsed() > REFUSED_FOR {
+                    return Err(NodeError::Membership(why));
+                }
+                None
+            }
+            Err(error) => return Err(error),
+        };
+        let status = router.group().status();
+        let voter = status.member(node).is_some_and(|known| known.voter) && !status.joint;
+        let step = if voter { Step::Voter } else { Step::Learner };
+        tell(progress, member, step, answer).await;
         if voter {
-            tell(Step::Voter, answer.matched_index, answer.last_index).await;
-            tracing::info!(%node, %address, "admitted a member");
+            tracing::info!(%node, address = %member.client_address, "admitted a member");
             return Ok(());
         }
-        // Nobody may listen any more: what was begun is finished all the same.
-        tell(Step::Learner, answer.matched_index, answer.last_index).await;
-        time::sleep(Duration::from_millis(100)).await;
+        time::sleep(PAUSE).await;
     }
+}
+
+/// A listener that has gone is no reason to leave a learner behind.
+async fn tell(
+    progress: &JoinListener,
+    member: &Member,
+    phase: Step,
+    answer: Option<pb::ChangeMembersResponse>,
+) {
+    let answer = answer.unwrap_or_default();
+    let step = pb::JoinProgress {
+        member: Some(member.into()),
+        phase: phase.into(),
+        matched_index: answer.matched_index,
+        last_index: answer.last_index,
+    };
+    let _ = progress.send(Ok(step)).await;
 }
 
 /// A data directory copied from a running node would make two of one: ask at the address where this node was last.

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// How long a node is given to say that it is there.
-const PROBE_WITHIN: Duration = Duration::from_millis(500);
+pub(super) const PROBE_WITHIN: Duration = Duration::from_millis(500);
 
 /// One channel per address. Cheap to clone; bounded by the number of members, for addresses come from the membership.
 #[derive(Debug, Clone, Default)]

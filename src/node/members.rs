@@ -4,7 +4,7 @@ use crate::{
     domain::{Member, NodeId},
     pb,
     pb::change_members_request::Change,
-    raft::{Group, GroupStatus, ProposeError, Role},
+    raft::{Group, GroupStatus, MemberProgress, ProposeError, Role},
 };
 
 /// A voter that has not answered for this long is not handed leadership.
@@ -13,7 +13,7 @@ const FRESH_MS: u64 = 2_000;
 /// Carries out a change on this node, which must lead.
 ///
 /// # Errors
-/// `NotLeader` without effect; `Membership` when Raft refuses or the change makes no sense.
+/// `NotLeader`, `UnknownMember` and `Refused` without effect; `Membership` when Raft refuses.
 pub(super) async fn change_here(
     group: &Group,
     change: Change,
@@ -27,16 +27,24 @@ pub(super) async fn change_here(
     let unknown = ProposeError::UnknownMember;
     let mut matched_index = 0;
     match change {
-        Change::AddLearner(member) => group.add_learner(Member::from(member)).await?,
+        Change::AddLearner(member) => {
+            let member = Member::from(member);
+            member
+                .check()
+                .map_err(|rejected| ProposeError::Refused(rejected.to_string()))?;
+            group.add_learner(member).await?;
+        }
         Change::Promote(node) => {
             let progress = status
                 .member(NodeId(node))
                 .ok_or_else(|| unknown(NodeId(node)))?;
             matched_index = progress.matched_index.unwrap_or_default();
-            // Voting before it has the log would cost the cluster a vote until it has.
-            if !progress.voter
-                && matched_index > 0
-                && caught_up(matched_index, status.last_log_index)
+            // Voting before it has the log would cost the cluster a vote until it has. A change that a lost leader left
+            // half done is finished by the same call.
+            if status.joint
+                || !progress.voter
+                    && matched_index > 0
+                    && caught_up(matched_index, status.last_log_index)
             {
                 group.promote(NodeId(node)).await?;
             }
@@ -45,15 +53,14 @@ pub(super) async fn change_here(
             let progress = status
                 .member(NodeId(node))
                 .ok_or_else(|| unknown(NodeId(node)))?;
-            if progress.voter && status.voters().count() == 1 {
-                let why = format!("{} is the only voter: add another one first", NodeId(node));
-                return Err(ProposeError::Membership(why));
+            if progress.voter {
+                check_majority_without(&status, group.peers().identity().node, NodeId(node))?;
             }
             group.remove(NodeId(node)).await?;
         }
         Change::TransferLeader(0) => {
             let to = successor(&status, group.peers().identity().node).ok_or_else(|| {
-                ProposeError::Membership(
+                ProposeError::Refused(
                     "no other voter is up to date and answering: nobody to hand over to".to_owned(),
                 )
             })?;
@@ -62,7 +69,7 @@ pub(super) async fn change_here(
         Change::TransferLeader(node) => {
             let voter = status.voters().any(|voter| voter.0 == node);
             if !voter {
-                return Err(ProposeError::Membership(format!(
+                return Err(ProposeError::Refused(format!(
                     "{} is not a voter",
                     NodeId(node)
                 )));
@@ -80,7 +87,41 @@ pub(super) async fn change_here(
     })
 }
 
-/// Within a thousand entries of the end: what is missing arrives in well under an election timeout.
+/// Without `gone`, a majority of the voters must be there: else the change could never be finished, nor anything else be written.
+fn check_majority_without(
+    status: &GroupStatus,
+    me: NodeId,
+    gone: NodeId,
+) -> Result<(), ProposeError> {
+    let stay = |member: &&MemberProgress| member.voter && member.member.node != gone;
+    let answers = |member: &&MemberProgress| {
+        member.member.node == me || member.last_answer_ms.is_some_and(|age| age < FRESH_MS)
+    };
+    let staying = status.members.iter().filter(stay);
+    let silent: Vec<String> = staying
+        .clone()
+        .filter(|member| !answers(member))
+        .map(|member| member.member.node.to_string())
+        .collect();
+    let staying = staying.count();
+    if staying == 0 {
+        let why = format!("{gone} is the only voter: add another one first");
+        return Err(ProposeError::Refused(why));
+    }
+    if (staying - silent.len()) * 2 > staying {
+        return Ok(());
+    }
+    Err(ProposeError::Refused(format!(
+        "without {gone} there would be no majority: of the {staying} voters that stay, {} not answering; bring it back, or \
+         remove it first",
+        match silent.as_slice() {
+            [one] => format!("{one} is"),
+            several => format!("{} are", several.join(" and ")),
+        }
+    )))
+}
+
+/// Near enough to the end of the log to vote soon: a vote that lags costs the cluster nothing as long as the others have a majority.
 fn caught_up(matched: u64, last: u64) -> bool {
     matched + 1_000 >= last
 }

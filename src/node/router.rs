@@ -9,12 +9,15 @@ use tonic::{Status, transport::Channel};
 
 use super::{
     links::Links,
-    status::{NodeError, may_try_again},
+    status::{NodeError, REFUSED, may_try_again},
 };
 use crate::{
     codec::wire::{outcome_from_pb, outcome_to_pb},
     domain::{Command, NodeId},
-    env::time::{self, Instant},
+    env::{
+        net,
+        time::{self, Instant},
+    },
     pb,
     pb::forward_client::ForwardClient,
     raft::{Group, ProposeError, Proposed},
@@ -218,7 +221,7 @@ fn settle<T>(result: Result<T, ProposeError>) -> Try<T> {
 }
 
 fn settle_status<T>(status: &Status) -> Try<T> {
-    if may_try_again(status) {
+    if may_try_again(status) || net::never_connected(status) {
         return Try::Again;
     }
     match super::status::detail(status) {
@@ -231,6 +234,9 @@ fn settle_status<T>(status: &Status) -> Try<T> {
         })),
         Some(detail) if detail.code == "membership" => {
             Try::Done(Err(NodeError::Membership(status.message().to_owned())))
+        }
+        Some(detail) if detail.code == REFUSED => {
+            Try::Done(Err(NodeError::Refused(status.message().to_owned())))
         }
         _ => Try::Done(Err(NodeError::LeaderLost {
             why: status.message().to_owned(),

@@ -14,6 +14,10 @@ use crate::env::{
     time,
 };
 
+/// What a client may have on its way in one call before the node has read it: one append.
+const CLIENT_STREAM_WINDOW_BYTES: u32 = 1 << 20;
+/// Calls of one connection that are decided at a time; others wait. An open stream is no longer one of them.
+const CALLS_PER_CONNECTION_MAX: usize = 256;
 /// How long open calls are given to end when the node stops.
 const STOP_WITHIN: Duration = Duration::from_secs(3);
 
@@ -88,6 +92,8 @@ pub(super) fn start(listeners: Listeners, shared: &Arc<Shared>) -> Servers {
         let _ = stopping.wait_for(|stop| *stop).await;
     };
     let client = net::server(keep_alive)
+        .initial_stream_window_size(CLIENT_STREAM_WINDOW_BYTES)
+        .concurrency_limit_per_connection(CALLS_PER_CONNECTION_MAX)
         .add_routes(services::for_clients(shared))
         .serve_with_incoming_shutdown(net::incoming(listeners.client), stopped(stopping.clone()));
     let peer = net::server(keep_alive)

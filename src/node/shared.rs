@@ -1,6 +1,9 @@
 //! What all services of a node share: who it is, what phase it is in, and how it gets from one to the next.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use tokio::sync::watch;
 
@@ -14,7 +17,7 @@ use super::{
 };
 use crate::{
     domain::{ClusterId, Member, NodeId},
-    env::{rng, task},
+    env::{rng, task, time::Instant},
     raft::{Group, GroupOptions, Identity},
     storage::{
         self,
@@ -24,6 +27,11 @@ use crate::{
         wal::{Wal, WalOptions},
     },
 };
+
+/// A cluster that expects another node here says so at each heartbeat and each try to catch it up.
+const MISTAKEN_FOR: Duration = Duration::from_secs(5);
+/// For how long after an adoption a node counts as claimed: an init takes less, unless it has failed.
+const CLAIM: Duration = Duration::from_secs(5);
 
 /// Where the node is reached, as it tells others.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,14 +44,36 @@ pub(super) struct Addresses {
 /// What a node is doing.
 #[derive(Debug, Clone)]
 pub(super) enum Phase {
-    /// No identity yet. `problem` says when a cluster expects an older inhabitant at this address.
-    Waiting { problem: Option<String> },
+    /// No identity yet; and which cluster expects an older inhabitant at this address.
+    Waiting(Option<Mistaken>),
     /// Recovering.
     Starting,
     /// A member, or about to become one.
     Running(Arc<Running>),
     /// Going down.
     Stopping,
+    /// Neither a member nor able to become one: the process is about to end.
+    Failed(String),
+}
+
+/// A cluster takes this empty node for one of its members.
+#[derive(Debug, Clone)]
+pub(super) struct Mistaken {
+    problem: String,
+    /// When it last said so: a cluster that has been put right is silent.
+    heard: Instant,
+}
+
+impl Phase {
+    /// What keeps a waiting node from being admitted as it is.
+    fn problem(&self) -> Option<String> {
+        match self {
+            Self::Waiting(Some(mistaken)) if mistaken.heard.elapsed() < MISTAKEN_FOR => {
+                Some(mistaken.problem.clone())
+            }
+            _ => None,
+        }
+    }
 }
 
 /// A node with an identity.
@@ -76,8 +106,8 @@ pub(super) struct Shared {
     stores: Mutex<Option<Stores>>,
     /// Drawn at start; it becomes the identity's when the node is adopted.
     fresh_incarnation: u64,
-    /// One adoption at a time.
-    adopting: tokio::sync::Mutex<()>,
+    /// One adoption at a time, and when the last one was.
+    adopting: tokio::sync::Mutex<Option<Instant>>,
 }
 
 impl Shared {
@@ -85,7 +115,7 @@ impl Shared {
         let data_dir = DataDir::open(&config.data_dir)?;
         let (phase, _) = watch::channel(match data_dir.identity() {
             Some(_) => Phase::Starting,
-            None => Phase::Waiting { problem: None },
+            None => Phase::Waiting(None),
         });
         Ok(Arc::new(Self {
             config,
@@ -99,7 +129,7 @@ impl Shared {
             data_dir: Mutex::new(data_dir),
             stores: Mutex::new(None),
             fresh_incarnation: rng::u64(),
-            adopting: tokio::sync::Mutex::new(()),
+            adopting: tokio::sync::Mutex::default(),
         }))
     }
 
@@ -147,14 +177,13 @@ impl Shared {
     /// # Errors
     /// Why there is none: waiting, starting or stopping.
     pub(super) fn running(&self) -> Result<Arc<Running>, NodeError> {
-        match &*self.phase.borrow() {
+        let phase = self.phase.borrow();
+        match &*phase {
             Phase::Running(running) => Ok(running.clone()),
-            Phase::Waiting { problem: None } => Err(NodeError::Waiting),
-            Phase::Waiting {
-                problem: Some(problem),
-            } => Err(NodeError::Unfit(problem.clone())),
+            Phase::Waiting(_) => Err(phase.problem().map_or(NodeError::Waiting, NodeError::Unfit)),
             Phase::Starting => Err(NodeError::Starting),
             Phase::Stopping => Err(NodeError::Stopping),
+            Phase::Failed(why) => Err(NodeError::Unfit(why.clone())),
         }
     }
 
@@ -234,9 +263,9 @@ impl Shared {
     /// True when this node may be given an identity: it has none, or one that has never had a log or a vote.
     pub(super) fn is_adoptable(&self) -> bool {
         match self.phase() {
-            Phase::Waiting { .. } => true,
+            Phase::Waiting(_) => true,
             Phase::Running(running) => running.router.group().wal().is_pristine(),
-            Phase::Starting | Phase::Stopping => false,
+            Phase::Starting | Phase::Stopping | Phase::Failed(_) => false,
         }
     }
 
@@ -253,29 +282,78 @@ impl Shared {
         })
     }
 
-    /// Takes on an identity: writes it, then starts the group.
+    /// Takes on an identity: writes it, then starts the group. A node without a vote and a log takes another one, but not while
+    /// whoever gave it the one it has may still be at work.
     pub(super) async fn adopt(
         self: &Arc<Self>,
         cluster: ClusterId,
         node: NodeId,
     ) -> Result<Member, NodeError> {
-        let _one = self.adopting.lock().await;
+        let mut adopted_at = self.adopting.lock().await;
         self.check_adoptable()?;
+        let claimed = adopted_at.is_some_and(|at| at.elapsed() < CLAIM);
+        if let Some(identity) = self.identity().filter(|known| known.cluster != cluster)
+            && claimed
+        {
+            return Err(self.under_way(identity.cluster));
+        }
         if let Phase::Running(running) = self.phase() {
             self.set_phase(Phase::Starting);
             running.router.group().stop().await;
+            // A leader may have been heard before it stopped: then it stays what it is.
+            if !running.router.group().wal().is_pristine() {
+                self.recover().await.map_err(|fault| self.unfit(&fault))?;
+                self.check_adoptable()?;
+            }
         }
-        let fault = |fault: Fault| NodeError::Unfit(fault.to_string());
+        let adopted = self.take_on(cluster, node).await;
+        adopted.map_err(|fault| self.unfit(&fault))?;
+        *adopted_at = Some(Instant::now());
+        Ok(self.as_member(node))
+    }
+
+    async fn take_on(self: &Arc<Self>, cluster: ClusterId, node: NodeId) -> Result<(), Fault> {
         // The log before the identity: an identity without a log is a disk that lost one.
-        let stores = self.stores().await.map_err(fault)?;
+        let stores = self.stores().await?;
         let identity = storage::identity::Identity {
             cluster_id: cluster.0,
             node_id: node.0,
             incarnation: self.incarnation(),
         };
         self.data_dir().set_identity(identity, &stores.wal)?;
-        self.recover().await.map_err(fault)?;
-        Ok(self.as_member(node))
+        self.recover().await?;
+        Ok(())
+    }
+
+    /// Forms the cluster that this node was adopted into.
+    pub(super) async fn form(
+        &self,
+        cluster: ClusterId,
+        node: NodeId,
+        members: Vec<Member>,
+    ) -> Result<Arc<Running>, NodeError> {
+        let _nobody_adopts_meanwhile = self.adopting.lock().await;
+        let running = self.running()?;
+        if (running.identity.cluster, running.identity.node) != (cluster, node) {
+            return Err(self.under_way(running.identity.cluster));
+        }
+        running.router.group().form(members).await?;
+        Ok(running)
+    }
+
+    fn under_way(&self, cluster: ClusterId) -> NodeError {
+        NodeError::InitUnderWay {
+            address: self.addresses.client.clone(),
+            cluster: cluster.to_string(),
+        }
+    }
+
+    /// What becomes of a failed adoption: a node that was waiting still waits, one whose group is gone ends.
+    fn unfit(&self, fault: &Fault) -> NodeError {
+        if matches!(self.phase(), Phase::Starting) {
+            self.set_phase(Phase::Failed(fault.to_string()));
+        }
+        NodeError::Unfit(fault.to_string())
     }
 
     /// A message of a cluster that takes this empty node for one of its members: the disk was wiped.
@@ -287,15 +365,17 @@ impl Shared {
             self.config.data_dir.display(),
             self.addresses.client
         );
-        self.phase.send_if_modified(|phase| match phase {
-            Phase::Waiting {
-                problem: known @ None,
-            } => {
+        self.phase.send_if_modified(|phase| {
+            if phase.problem().as_ref() != Some(&problem) {
                 tracing::error!("{problem}");
-                *known = Some(problem.clone());
-                true
             }
-            _ => false,
+            if let Phase::Waiting(known) = phase {
+                *known = Some(Mistaken {
+                    problem: problem.clone(),
+                    heard: Instant::now(),
+                });
+            }
+            false // nobody waits for it
         });
         NodeError::Unfit(problem)
     }
@@ -304,6 +384,9 @@ impl Shared {
     pub(super) async fn failed(&self) -> String {
         let mut phases = self.phase.subscribe();
         loop {
+            if let Phase::Failed(why) = self.phase() {
+                return why;
+            }
             let running = self.running().ok();
             let raft = async {
                 match &running {

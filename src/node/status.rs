@@ -5,7 +5,13 @@ use std::time::Duration;
 use prost::Message;
 use tonic::{Code, Status, metadata::MetadataValue};
 
-use crate::{codec::CodecError, domain::Rejected, pb, raft::ProposeError, storage::StorageError};
+use crate::{
+    codec::CodecError,
+    domain::{Rejected, limits::COMMAND_BYTES_MAX, rejected::what},
+    pb,
+    raft::ProposeError,
+    storage::StorageError,
+};
 
 /// Why a node did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +85,9 @@ pub enum NodeError {
         tail: u64,
     },
     /// The journal's end was cut off, or replaced, while it was read.
-    #[error("journal {journal} was cut by a takeover while it was read: read it again")]
+    #[error(
+        "journal {journal} was cut, or replaced by a snapshot, while it was read: read it again"
+    )]
     CutMeanwhile {
         /// The journal.
         journal: String,
@@ -97,6 +105,16 @@ pub enum NodeError {
         /// Its cluster.
         cluster: String,
     },
+    /// Another init is at work at the same nodes.
+    #[error(
+        "{address} was given to cluster {cluster} just now, by another init or join: wait for that, or try again in a few seconds"
+    )]
+    InitUnderWay {
+        /// The node asked.
+        address: String,
+        /// The other cluster.
+        cluster: String,
+    },
     /// A node that init or join needs does not answer, or not as it should.
     #[error("{address}: {why}")]
     Peer {
@@ -105,11 +123,14 @@ pub enum NodeError {
         /// What is wrong.
         why: String,
     },
-    /// A membership change, or a transfer, is not possible.
+    /// A membership change, or a transfer, makes no sense; nothing has happened.
+    #[error("{0}")]
+    Refused(String),
+    /// Raft refused a membership change, or part of it.
     #[error("{0}")]
     Membership(String),
     /// More than this node takes at once.
-    #[error("this node is busy with {what}: try again shortly")]
+    #[error("this node has {what}: try again shortly, or ask another member")]
     Overloaded {
         /// What there is too much of.
         what: &'static str,
@@ -118,6 +139,13 @@ pub enum NodeError {
     #[error("Raft has stopped on this node ({0}): see its log; ask another member")]
     RaftStopped(String),
 }
+
+/// The code of [`NodeError::AlreadyFormed`].
+pub(super) const ALREADY_FORMED: &str = "already_formed";
+/// The code of [`NodeError::Refused`].
+pub(super) const REFUSED: &str = "refused";
+/// The code of [`NodeError::InitUnderWay`].
+pub(super) const INIT_UNDER_WAY: &str = "init_under_way";
 
 /// May the call have changed something?
 fn effect(error: &NodeError) -> pb::Effect {
@@ -134,6 +162,8 @@ fn effect(error: &NodeError) -> pb::Effect {
         | NodeError::CutMeanwhile { .. }
         | NodeError::Storage(_)
         | NodeError::AlreadyFormed { .. }
+        | NodeError::InitUnderWay { .. }
+        | NodeError::Refused(_)
         | NodeError::Overloaded { .. } => pb::Effect::None,
         NodeError::NoQuorum { .. }
         | NodeError::LeaderLost { .. }
@@ -159,8 +189,10 @@ fn code(error: &NodeError) -> (Code, &'static str) {
         NodeError::CutMeanwhile { .. } => (Code::Aborted, "cut_meanwhile"),
         NodeError::Storage(StorageError::Damaged { .. }) => (Code::DataLoss, "damaged"),
         NodeError::Storage(_) => (Code::Internal, "storage"),
-        NodeError::AlreadyFormed { .. } => (Code::AlreadyExists, "already_formed"),
+        NodeError::AlreadyFormed { .. } => (Code::AlreadyExists, ALREADY_FORMED),
+        NodeError::InitUnderWay { .. } => (Code::Unavailable, INIT_UNDER_WAY),
         NodeError::Peer { .. } => (Code::Unavailable, "peer"),
+        NodeError::Refused(_) => (Code::FailedPrecondition, REFUSED),
         NodeError::Membership(_) => (Code::FailedPrecondition, "membership"),
         NodeError::Overloaded { .. } => (Code::ResourceExhausted, "overloaded"),
         NodeError::RaftStopped(_) => (Code::Unavailable, "raft_stopped"),
@@ -202,7 +234,13 @@ impl From<ProposeError> for NodeError {
                 after: Duration::ZERO,
                 missing: "a majority does not answer".to_owned(),
             },
+            ProposeError::TooLarge { bytes } => Self::Rejected(Rejected::TooLarge {
+                what: what::COMMAND,
+                bytes: bytes as u64,
+                bytes_max: COMMAND_BYTES_MAX as u64,
+            }),
             ProposeError::Stopped(why) => Self::RaftStopped(why),
+            ProposeError::Refused(why) => Self::Refused(why),
             ProposeError::Membership(why) => Self::Membership(why),
             ProposeError::UnknownMember(node) => Self::Rejected(Rejected::UnknownMember { node }),
         }

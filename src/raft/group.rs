@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 use openraft::{
     ChangeMembers, Config, ReadPolicy, SnapshotPolicy,
     async_runtime::WatchReceiver,
-    errors::{ClientWriteError, InitializeError, LinearizableReadError, RaftError},
+    errors::{ClientWriteError, LinearizableReadError, RaftError},
     impls::ProgressResponder,
     raft::ClientWriteResponse,
 };
@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     codec::wire::encode_command,
-    domain::{Command, Member, NodeId, Outcome, Rejected},
+    domain::{Command, Member, NodeId, Outcome, Rejected, limits::COMMAND_BYTES_MAX},
     env::time,
     storage::{state::StateStore, wal::Wal},
 };
@@ -73,10 +73,19 @@ pub enum ProposeError {
     /// No majority answers.
     #[error("no majority of the voters answers")]
     NoQuorum,
+    /// The command is longer than a log entry may be; nothing has happened.
+    #[error("the command of {bytes} bytes is too large: {COMMAND_BYTES_MAX} bytes are the limit")]
+    TooLarge {
+        /// Its length, encoded.
+        bytes: usize,
+    },
     /// Raft has stopped on this node.
     #[error("Raft has stopped on this node: {0}")]
     Stopped(String),
-    /// A membership change was refused.
+    /// A membership change makes no sense; nothing has happened.
+    #[error("{0}")]
+    Refused(String),
+    /// Raft refused a membership change, or part of it.
     #[error("the membership was not changed: {0}")]
     Membership(String),
     /// A membership change of a node that is none of the members; nothing has happened.
@@ -197,17 +206,17 @@ impl Group {
         &self.wal
     }
 
-    /// Forms the group from `members`, this node among them; a group that is formed already is left as it is.
+    /// Forms the group from `members`, this node among them.
     ///
     /// # Errors
-    /// When Raft refuses.
+    /// When Raft refuses, or the group is formed already: `Membership`.
     pub async fn form(&self, members: Vec<Member>) -> Result<(), ProposeError> {
         let peers: BTreeMap<u64, Peer> = members
             .into_iter()
             .map(|member| (member.node.0, member.into()))
             .collect();
         match self.raft.initialize(peers).await {
-            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
+            Ok(()) => Ok(()),
             Err(RaftError::APIError(error)) => Err(ProposeError::Membership(error.to_string())),
             Err(RaftError::Fatal(fatal)) => Err(ProposeError::Stopped(fatal.to_string())),
         }
@@ -217,13 +226,20 @@ impl Group {
     /// Durable on a majority and applied here when that resolves.
     ///
     /// # Errors
-    /// [`ProposeError::Stopped`] here; each of the others from the future. `NotLeader` has no effect, the others may have.
+    /// [`ProposeError::TooLarge`] and [`ProposeError::Stopped`] here; each of the others from the future. `TooLarge` and
+    /// `NotLeader` have no effect, the others may have.
     pub async fn submit(
         &self,
         command: Command,
     ) -> Result<impl Future<Output = Result<Proposed, ProposeError>> + Send + use<>, ProposeError>
     {
         let proposal = Proposal(encode_command(command));
+        // IMPORTANT: a log entry that the log refuses stops Raft on this node, and on the next leader when it is tried again.
+        if proposal.0.len() > COMMAND_BYTES_MAX {
+            return Err(ProposeError::TooLarge {
+                bytes: proposal.0.len(),
+            });
+        }
         let (responder, decided) = ProgressResponder::complete_only();
         let queued = self.raft.client_write_ff(proposal, Some(responder)).await;
         queued.map_err(|fatal| ProposeError::Stopped(fatal.to_string()))?;

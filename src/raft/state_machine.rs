@@ -5,7 +5,10 @@
 
 use std::{
     io,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use futures::{Stream, StreamExt};
@@ -24,7 +27,10 @@ use crate::{
     codec::wire::decode_command,
     domain::{Change, State},
     env::task,
-    storage::state::{StateBatch, StateStore},
+    storage::{
+        StorageError,
+        state::{StateBatch, StateStore},
+    },
 };
 
 /// Most entries that are applied in one batch of the store. With entries of 2 MiB at most this bounds its memory.
@@ -36,6 +42,7 @@ pub struct StateView {
     state: Arc<RwLock<State>>,
     store: Arc<dyn StateStore>,
     applied: watch::Receiver<u64>,
+    installs: Arc<AtomicU64>,
 }
 
 impl StateView {
@@ -50,6 +57,14 @@ impl StateView {
     #[must_use]
     pub fn store(&self) -> &Arc<dyn StateStore> {
         &self.store
+    }
+
+    /// Counts the beginnings and ends of snapshot installs: odd while one is under way, when records and bytes may be of two
+    /// histories. Bytes that were read belong to the records that were read before them only if this is even and the same
+    /// before and after.
+    #[must_use]
+    pub fn installs(&self) -> u64 {
+        self.installs.load(Ordering::SeqCst)
     }
 
     /// Up to where the log is applied; 0 before anything is.
@@ -72,6 +87,7 @@ pub struct StateMachine {
     store: Arc<dyn StateStore>,
     applied: Applied,
     applied_index: watch::Sender<u64>,
+    installs: Arc<AtomicU64>,
     snapshots: SnapshotDir,
     current: Arc<RwLock<Option<(SnapshotMeta, SnapshotHandle)>>>,
 }
@@ -104,7 +120,9 @@ impl StateMachine {
             state: state.clone(),
             store: store.clone(),
             applied: watched,
+            installs: Arc::default(),
         };
+        let installs = view.installs.clone();
         let current = Arc::new(RwLock::new(current));
         Ok((
             Self {
@@ -112,6 +130,7 @@ impl StateMachine {
                 store,
                 applied,
                 applied_index,
+                installs,
                 snapshots,
                 current,
             },
@@ -138,9 +157,10 @@ impl StateMachine {
             }
             let batch = StateBatch::new(&state, changes, self.applied.encode());
             self.store.write(batch).map_err(other)?;
+            // Whoever holds the records sees the index that they are of.
+            self.applied_index
+                .send_replace(index_of(self.applied.log_id.as_ref()));
         }
-        self.applied_index
-            .send_replace(index_of(self.applied.log_id.as_ref()));
         for (responder, answer) in answers {
             if let Some(responder) = responder {
                 responder.send(answer);
@@ -223,22 +243,28 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         snapshot: SnapshotHandle,
     ) -> io::Result<()> {
         let (store, dir) = (self.store.clone(), snapshot.dir().to_owned());
-        let applied = task::blocking(move || {
+        self.installs.fetch_add(1, Ordering::SeqCst);
+        let installed = task::blocking(move || {
             store.install(&dir)?;
-            store.applied()
+            Ok::<_, StorageError>((store.applied()?, store.load()?))
         });
-        let applied = Applied::decode(applied.await.map_err(other)?).map_err(other)?;
+        let (applied, loaded) = installed.await.map_err(other)?;
+        let applied = Applied::decode(applied).map_err(other)?;
         if applied.log_id != meta.last_log_id {
             return Err(io::Error::other(format!(
                 "the snapshot installed ends at {:?}, but {:?} was promised",
                 applied.log_id, meta.last_log_id
             )));
         }
-        let loaded = self.store.load().map_err(other)?;
-        *self.state.write().unwrap_or_else(PoisonError::into_inner) = loaded;
         self.applied = applied;
-        self.applied_index
-            .send_replace(index_of(self.applied.log_id.as_ref()));
+        {
+            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+            *state = loaded;
+            self.applied_index
+                .send_replace(index_of(self.applied.log_id.as_ref()));
+        }
+        // After an error above it stays odd: nothing is read any more from a node that is about to stop.
+        self.installs.fetch_add(1, Ordering::SeqCst);
         // openraft asks for the current snapshot at any time from now on.
         let (_, current) = self.builder().build().await?;
         if current.dir() != snapshot.dir() {

@@ -193,13 +193,17 @@ impl DataDir {
                 continue;
             }
             let names = fs::list_dir(&dir).map_err(StorageError::io("list", &dir))?;
-            if let Some(name) = names.first() {
-                let found = dir.join(name).display().to_string();
-                return Err(StorageError::NoIdentity {
-                    path: self.path.clone(),
-                    found,
-                });
+            let Some(name) = names.first() else {
+                continue;
+            };
+            // A first start that was killed before it wrote the identity: the state behind an empty log is empty, too.
+            if dir == self.wal_dir() && wal::is_pristine_in(&dir)? {
+                return Ok(());
             }
+            return Err(StorageError::NoIdentity {
+                path: self.path.clone(),
+                found: dir.join(name).display().to_string(),
+            });
         }
         Ok(())
     }
@@ -247,6 +251,15 @@ mod tests {
             .0
     }
 
+    /// Durable once the log is dropped.
+    fn vote(log: &Wal) {
+        let _durable = log.save_vote(Vote {
+            term: 1,
+            node_id: IDENTITY.node_id,
+            committed: false,
+        });
+    }
+
     fn begun(path: &Path) -> DataDir {
         let mut dir = DataDir::open(path).unwrap();
         let log = open_log(&dir);
@@ -266,12 +279,7 @@ mod tests {
         let mut dir = DataDir::open(&path).unwrap();
         assert_eq!(dir.identity(), Some(IDENTITY));
         let log = open_log(&dir);
-        let vote = Vote {
-            term: 1,
-            node_id: IDENTITY.node_id,
-            committed: false,
-        };
-        let _durable = log.save_vote(vote);
+        vote(&log);
         let other = Identity {
             node_id: 8,
             ..IDENTITY
@@ -369,9 +377,23 @@ mod tests {
     }
 
     #[test]
-    fn data_without_an_identity_is_refused() {
+    fn a_first_start_that_was_killed_before_its_identity_begins_again() {
         let temporary = tempfile::tempdir().unwrap();
         drop(begun(temporary.path()));
+        fs::remove_file(temporary.path().join("IDENTITY")).unwrap();
+        fs::create_dir_all(&temporary.path().join("state/db-1")).unwrap();
+        let mut dir = DataDir::open(temporary.path()).unwrap();
+        assert_eq!(dir.identity(), None);
+        let log = open_log(&dir);
+        dir.set_identity(IDENTITY, &log).unwrap();
+    }
+
+    #[test]
+    fn data_without_an_identity_is_refused() {
+        let temporary = tempfile::tempdir().unwrap();
+        let dir = begun(temporary.path());
+        vote(&open_log(&dir));
+        drop(dir);
         fs::remove_file(temporary.path().join("IDENTITY")).unwrap();
         assert!(matches!(
             DataDir::open(temporary.path()),

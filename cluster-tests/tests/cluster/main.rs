@@ -15,6 +15,7 @@ mod durability;
 mod fencing;
 mod foreign;
 mod health;
+mod joining;
 mod line;
 mod membership;
 mod tidy;

@@ -17,7 +17,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{
     Context,
     exit::{Exit, Failure},
-    init,
     progress::Progress,
     status::{self, Report},
 };
@@ -188,7 +187,7 @@ async fn form_or_complete(
 ) -> Result<(), Failure> {
     let is_waiting = |status: &pb::StatusResponse| status.state() == pb::NodeState::Waiting;
     if statuses.iter().all(is_waiting) {
-        init::form(client, endpoints).await?;
+        client.init(endpoints).await?;
         return Ok(());
     }
     for (endpoint, _) in endpoints

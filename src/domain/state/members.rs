@@ -46,6 +46,7 @@ impl State {
         member: &Member,
         changes: &mut Vec<Change>,
     ) -> Result<Outcome, Rejected> {
+        member.check()?;
         let known = self
             .members
             .get_mut(&member.node)

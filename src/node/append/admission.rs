@@ -8,18 +8,22 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 const STREAM_BYTES_MAX: u32 = 16 * 1024 * 1024;
 /// Bytes under way of all streams of a node.
 const NODE_BYTES_MAX: u32 = 128 * 1024 * 1024;
+/// Append streams open at a node at once: each may hold one append that is not admitted yet.
+pub(in crate::node) const STREAMS_MAX: usize = 4096;
 
 /// The node's budget. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(in crate::node) struct Admission {
     node: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
 }
 
 /// One stream's budget within the node's.
 #[derive(Debug, Clone)]
-pub(super) struct StreamAdmission {
+pub(in crate::node) struct StreamAdmission {
     stream: Arc<Semaphore>,
     node: Arc<Semaphore>,
+    _place: Arc<OwnedSemaphorePermit>,
 }
 
 /// Bytes admitted; given back when dropped.
@@ -33,17 +37,20 @@ impl Default for Admission {
     fn default() -> Self {
         Self {
             node: Arc::new(Semaphore::new(NODE_BYTES_MAX as usize)),
+            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
         }
     }
 }
 
 impl Admission {
-    /// A budget for a new stream.
-    pub(super) fn stream(&self) -> StreamAdmission {
-        StreamAdmission {
+    /// A budget for a new stream; `None` when too many are open.
+    pub(in crate::node) fn stream(&self) -> Option<StreamAdmission> {
+        let place = self.streams.clone().try_acquire_owned().ok()?;
+        Some(StreamAdmission {
             stream: Arc::new(Semaphore::new(STREAM_BYTES_MAX as usize)),
             node: self.node.clone(),
-        }
+            _place: Arc::new(place),
+        })
     }
 }
 

@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, watch};
 use tonic::{Status, Streaming};
 
 use super::{
-    admission::{Admission, Permit, StreamAdmission},
+    admission::{Permit, StreamAdmission},
     batcher::{AppendQueue, Pending, Settled},
 };
 use crate::{
@@ -36,13 +36,13 @@ struct AppendStream {
 pub(in crate::node) async fn serve(
     (opened, log_index): (OpenedJournal, u64),
     queue: AppendQueue,
-    admission: &Admission,
+    admission: StreamAdmission,
     mut input: Streaming<pb::AppendRequest>,
     output: mpsc::Sender<Result<pb::AppendResponse, Status>>,
     mut stopping: watch::Receiver<bool>,
 ) {
     let (settled, mut outcomes) = mpsc::unbounded_channel();
-    let mut stream = AppendStream::new(opened, log_index, admission.stream(), settled);
+    let mut stream = AppendStream::new(opened, log_index, admission, settled);
     // At most one append waits for admission; meanwhile nothing more is read.
     let mut admitting: FuturesOrdered<BoxFuture<'static, (Append, Permit)>> = FuturesOrdered::new();
     let mut ended = false;

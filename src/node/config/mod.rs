@@ -50,7 +50,7 @@ const REQUEST_TIMEOUT_MIN: Duration = Duration::from_millis(100);
 const REQUEST_TIMEOUT_MAX: Duration = Duration::from_secs(600);
 const MIB: u64 = 1024 * 1024;
 const SEGMENT_BYTES_MIN: u64 = 4 * MIB;
-const SEGMENT_BYTES_MAX: u64 = 1024 * MIB;
+const SEGMENT_BYTES_MAX: u64 = crate::storage::wal::SEGMENT_BYTES_MAX as u64;
 const SNAPSHOT_LOG_BYTES_MIN: u64 = 4 * MIB;
 const SNAPSHOT_LOG_BYTES_MAX: u64 = 1024 * 1024 * MIB;
 const STATE_MEMORY_BYTES_MIN: u64 = 8 * MIB;
@@ -80,7 +80,7 @@ settings! {
         "at least twice the heartbeat and at most 60s, such as 1s";
     SNAPSHOT_LOG_BYTES = "snapshot_log_bytes", "bytes of log after which a snapshot is made and old log recycled",
         "4MiB to 1TiB, not less than segment_bytes, such as 256MiB";
-    SEGMENT_BYTES = "segment_bytes", "size of one file of the log", "4MiB to 1GiB, such as 64MiB";
+    SEGMENT_BYTES = "segment_bytes", "size of one file of the log", "4MiB to 120MiB, such as 64MiB";
     STATE_MEMORY_BYTES = "state_memory_bytes", "memory for state that is not yet flushed", "8MiB to 64GiB, such as 128MiB";
     REQUEST_TIMEOUT = "request_timeout", "how long a request may take before it is answered with what is missing",
         "100ms to 10m, such as 10s";

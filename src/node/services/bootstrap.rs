@@ -8,7 +8,10 @@ use crate::{
     codec::CodecError,
     domain::{ClusterId, NodeId},
     env::task,
-    node::{shared::Shared, status::NodeError},
+    node::{
+        shared::{Phase, Shared},
+        status::NodeError,
+    },
     pb,
 };
 
@@ -34,6 +37,7 @@ impl pb::bootstrap_server::Bootstrap for Bootstrap {
         let cluster = identity.map(|identity| identity.cluster.0.to_be_bytes().to_vec());
         Ok(Response::new(pb::ProbeResponse {
             waiting: self.shared.is_adoptable(),
+            starting: matches!(self.shared.phase(), Phase::Starting),
             cluster_id: cluster.unwrap_or_default().into(),
             node_id: identity.map_or(0, |identity| identity.node.0),
             incarnation: self.shared.incarnation(),

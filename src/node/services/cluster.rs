@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status};
 use super::{convert::member_statuses, deadline};
 use crate::{
     domain::NodeId,
-    env::{task, time, time::Instant},
+    env::{task, time},
     node::{
         bootstrap, http,
         shared::{Phase, Running, Shared},
@@ -81,6 +81,13 @@ fn describe(running: &Running, response: &mut pb::StatusResponse) {
     response.purged_index = status.purged_index;
     response.quorum_acknowledged_ms = status.quorum_acknowledged_ms;
     response.log_bytes = group.wal().stats().bytes_on_disk;
+    if group.wal().is_pristine() {
+        response.state = pb::NodeState::Waiting.into();
+        response.problem = format!(
+            "it was given to cluster {} by an init or a join that has not finished: run it again",
+            running.identity.cluster
+        );
+    }
     if let Some(failed) = &status.failed {
         response.problem.clone_from(failed);
     }
@@ -88,20 +95,6 @@ fn describe(running: &Running, response: &mut pb::StatusResponse) {
     response.state_hash = state.counters().hash;
     response.applied_index = group.view().applied_index();
     response.members = member_statuses(&status, &state, me);
-}
-
-impl Cluster {
-    async fn change(
-        &self,
-        change: Change,
-        until: Instant,
-    ) -> Result<pb::ChangeMembersResponse, NodeError> {
-        self.shared
-            .running()?
-            .router
-            .change_members(change, until)
-            .await
-    }
 }
 
 #[tonic::async_trait]
@@ -161,9 +154,10 @@ impl pb::cluster_server::Cluster for Cluster {
         };
         match shared.phase() {
             Phase::Running(running) => describe(&running, &mut response),
-            Phase::Waiting { problem } => {
+            Phase::Waiting(_) => {
                 response.state = pb::NodeState::Waiting.into();
-                response.problem = problem.unwrap_or_else(|| NodeError::Waiting.to_string());
+                let waiting = shared.running().err().unwrap_or(NodeError::Waiting);
+                response.problem = waiting.to_string();
             }
             Phase::Starting => {
                 response.state = pb::NodeState::Starting.into();
@@ -172,6 +166,10 @@ impl pb::cluster_server::Cluster for Cluster {
             Phase::Stopping => {
                 response.state = pb::NodeState::Stopping.into();
                 response.problem = NodeError::Stopping.to_string();
+            }
+            Phase::Failed(why) => {
+                response.state = pb::NodeState::Stopping.into();
+                response.problem = why;
             }
         }
         Ok(Response::new(response))
@@ -183,8 +181,11 @@ impl pb::cluster_server::Cluster for Cluster {
     ) -> Result<Response<pb::RemoveMemberResponse>, Status> {
         let until = deadline(request.metadata(), self.shared.config.request_timeout);
         let node = request.into_inner().node_id;
-        self.change(Change::Remove(node), until).await?;
         let running = self.shared.running()?;
+        running
+            .router
+            .change_members(Change::Remove(node), until)
+            .await?;
         let group = running.router.group();
         let members = member_statuses(&group.status(), &group.view().read(), running.identity.node);
         let members = members
@@ -202,7 +203,10 @@ impl pb::cluster_server::Cluster for Cluster {
         let to = request.into_inner().node_id;
         let running = self.shared.running()?;
         let before = running.router.leader();
-        self.change(Change::TransferLeader(to), until).await?;
+        running
+            .router
+            .change_members(Change::TransferLeader(to), until)
+            .await?;
         let mut leader = running.router.group().watch_leader();
         let moved = |leader: &Option<NodeId>| {
             leader.is_some_and(|leader| {

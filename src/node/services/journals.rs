@@ -61,6 +61,13 @@ impl pb::journals_server::Journals for Journals {
             let error = CodecError::field("request", "a stream begins by opening a journal");
             return Err(NodeError::from(error).into());
         };
+        let admission = self
+            .shared
+            .admission
+            .stream()
+            .ok_or(NodeError::Overloaded {
+                what: "too many open append streams",
+            })?;
         let (opened, log_index) = open_journal(&running, open, until).await?;
         let (output, answers) = mpsc::channel(16);
         let _ = output
@@ -73,7 +80,7 @@ impl pb::journals_server::Journals for Journals {
             append::serve(
                 (opened, log_index),
                 running.queue.clone(),
-                &shared.admission,
+                admission,
                 input,
                 output,
                 stopping,
@@ -93,6 +100,7 @@ impl pb::journals_server::Journals for Journals {
         let running = self.shared.running()?;
         let journal = journal_from_pb(request.journal).map_err(NodeError::from)?;
         let served = reads::reach(&running, request.floor, until).await?;
+        let installs = running.router.group().view().installs();
         let (stat, range) = range_of(&running, &journal, request.from, request.to)?;
         let (output, answers) = mpsc::channel(READ_AHEAD);
         let header = pb::ReadHeader {
@@ -106,7 +114,9 @@ impl pb::journals_server::Journals for Journals {
         let _ = output.send(Ok(header)).await;
         let shared = self.shared.clone();
         task::spawn(async move {
-            if let Err(error) = send_range(&running, &journal, &stat, range, &output).await {
+            if let Err(error) =
+                send_range(&running, (&journal, &stat), installs, range, &output).await
+            {
                 if matches!(error, NodeError::Storage(_)) {
                     tracing::error!(%journal, %error, "a read met damaged data; nothing of it was served");
                     shared.metrics.damaged();
@@ -260,8 +270,8 @@ fn range_of(
 /// Sends the range part by part; a slow reader holds up nothing but itself.
 async fn send_range(
     running: &Running,
-    journal: &JournalRef,
-    stat: &pb::JournalStat,
+    (journal, stat): (&JournalRef, &pb::JournalStat),
+    installs: u64,
     range: OffsetRange,
     output: &mpsc::Sender<Result<pb::ReadResponse, Status>>,
 ) -> Result<(), NodeError> {
@@ -275,9 +285,10 @@ async fn send_range(
         };
         let (store, part) = (view.store().clone(), OffsetRange { from, to: range.to });
         let chunks = task::blocking(move || store.read(id, part, READ_BYTES)).await;
-        // The bytes belong to the journal as it was announced only if nobody has cut it since.
+        // The bytes belong to the journal as it was announced only if nobody has cut it since, and no snapshot has taken the
+        // place of all there was.
         let cuts = view.read().journal_by_id(id).map(|record| record.cuts);
-        if cuts != Some(stat.cuts) {
+        if cuts != Some(stat.cuts) || view.installs() != installs || !installs.is_multiple_of(2) {
             return Err(NodeError::CutMeanwhile {
                 journal: journal.to_string(),
             });

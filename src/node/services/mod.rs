@@ -14,16 +14,26 @@ use std::{sync::Arc, time::Duration};
 
 use tonic::{metadata::MetadataMap, service::Routes};
 
-use super::shared::Shared;
-use crate::{domain::limits::MESSAGE_BYTES_MAX, env::time::Instant, pb};
+use super::{links::PROBE_WITHIN, shared::Shared};
+use crate::{
+    domain::limits::{MESSAGE_BYTES_MAX, REQUEST_BYTES_MAX},
+    env::time::Instant,
+    pb,
+};
 
-/// What a node answers before its caller's deadline, so that the caller gets an error that says something.
-const ANSWER_EARLY: Duration = Duration::from_millis(200);
+/// How much a node answers before its caller's deadline, so that the caller gets an error that says something: enough to find out
+/// who is missing.
+const ANSWER_EARLY: Duration = Duration::from_millis(700);
+
+const _: () = assert!(
+    ANSWER_EARLY.as_millis() > PROBE_WITHIN.as_millis() + 100,
+    "who is missing is asked after the deadline"
+);
 
 macro_rules! sized {
-    ($server:expr) => {
+    ($server:expr, $request_bytes_max:expr) => {
         $server
-            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_decoding_message_size($request_bytes_max)
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
     };
 }
@@ -42,10 +52,10 @@ pub(super) fn for_clients(shared: &Arc<Shared>) -> Routes {
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .expect("the descriptors come from our own build");
-    Routes::new(sized!(journals))
-        .add_service(sized!(workers))
-        .add_service(sized!(checkpoints))
-        .add_service(sized!(cluster))
+    Routes::new(sized!(journals, REQUEST_BYTES_MAX))
+        .add_service(sized!(workers, REQUEST_BYTES_MAX))
+        .add_service(sized!(checkpoints, REQUEST_BYTES_MAX))
+        .add_service(sized!(cluster, REQUEST_BYTES_MAX))
         .add_service(cluster::health(shared))
         .add_service(reflection)
 }
@@ -56,8 +66,8 @@ pub(super) fn for_members(shared: &Arc<Shared>) -> Routes {
     let forward = pb::forward_server::ForwardServer::new(forward::Forward::new(shared.clone()));
     let bootstrap =
         pb::bootstrap_server::BootstrapServer::new(bootstrap::Bootstrap::new(shared.clone()));
-    Routes::new(sized!(raft))
-        .add_service(sized!(forward))
+    Routes::new(sized!(raft, MESSAGE_BYTES_MAX))
+        .add_service(sized!(forward, MESSAGE_BYTES_MAX))
         .add_service(bootstrap)
 }
 

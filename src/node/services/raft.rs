@@ -23,7 +23,7 @@ impl Raft {
     }
 
     fn group(&self, header: Option<&pb::PeerHeader>) -> Result<RaftService, Status> {
-        if let (Phase::Waiting { .. }, Some(header)) = (self.shared.phase(), header) {
+        if let (Phase::Waiting(_), Some(header)) = (self.shared.phase(), header) {
             let cluster =
                 <[u8; 16]>::try_from(&header.cluster_id[..]).map_or(0, u128::from_be_bytes);
             let cluster = crate::domain::ClusterId(cluster).to_string();

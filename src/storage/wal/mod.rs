@@ -57,6 +57,9 @@ use crate::env::task::{BatchLimits, QueueError, WorkerQueue, spawn_worker};
 /// The longest payload of one entry, in bytes.
 pub const ENTRY_BYTES_MAX: usize = 2 << 20;
 
+/// The longest segment that can be asked for, in bytes.
+pub const SEGMENT_BYTES_MAX: usize = 120 << 20;
+
 /// Requests that one batch gathers at most.
 const BATCH_REQUESTS_MAX: usize = 4096;
 
@@ -172,7 +175,7 @@ impl WalOptions {
                 allowed: allowed.into(),
             })
         };
-        if !(8 << 10..=120 << 20).contains(&self.segment_bytes) {
+        if !(8 << 10..=SEGMENT_BYTES_MAX).contains(&self.segment_bytes) {
             return bad("segment_bytes", self.segment_bytes, "8 KiB to 120 MiB");
         }
         if !(4 << 10..=64 << 20).contains(&self.batch_bytes_max) {
@@ -186,7 +189,7 @@ impl WalOptions {
 }
 
 const _: () = assert!(
-    (120 << 20) + record::RECORD_BYTES_MAX <= record::SEGMENT_BYTES_MAX as usize,
+    SEGMENT_BYTES_MAX + record::RECORD_BYTES_MAX <= record::SEGMENT_BYTES_MAX as usize,
     "the last record of the longest segment still has an offset"
 );
 
@@ -460,6 +463,12 @@ impl Wal {
 /// Whether a directory holds a log.
 pub(super) fn has_segments(dir: &Path) -> Result<bool, StorageError> {
     Ok(!segment::list(dir)?.segments.is_empty())
+}
+
+/// True when nothing was ever written to the log in `dir`; reads all of it.
+pub(super) fn is_pristine_in(dir: &Path) -> Result<bool, StorageError> {
+    let index = recovery::recover(dir)?.index;
+    Ok(index.vote.is_none() && index.last.is_none())
 }
 
 /// A ticket: resolves when something is durable, or with the failure. Dropping it changes nothing.
