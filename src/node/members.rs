@@ -24,7 +24,6 @@ pub(super) async fn change_here(
             leader: status.leader,
         });
     }
-    let unknown = ProposeError::UnknownMember;
     let mut matched_index = 0;
     match change {
         Change::AddLearner(member) => {
@@ -37,7 +36,7 @@ pub(super) async fn change_here(
         Change::Promote(node) => {
             let progress = status
                 .member(NodeId(node))
-                .ok_or_else(|| unknown(NodeId(node)))?;
+                .ok_or(ProposeError::UnknownMember(NodeId(node)))?;
             matched_index = progress.matched_index.unwrap_or_default();
             // Voting before it has the log would cost the cluster a vote until it has. A change that a lost leader left
             // half done is finished by the same call.
@@ -49,15 +48,7 @@ pub(super) async fn change_here(
                 group.promote(NodeId(node)).await?;
             }
         }
-        Change::Remove(node) => {
-            let progress = status
-                .member(NodeId(node))
-                .ok_or_else(|| unknown(NodeId(node)))?;
-            if progress.voter {
-                check_majority_without(&status, group.peers().identity().node, NodeId(node))?;
-            }
-            group.remove(NodeId(node)).await?;
-        }
+        Change::Remove(node) => remove(group, &status, NodeId(node)).await?,
         Change::TransferLeader(0) => {
             let to = successor(&status, group.peers().identity().node).ok_or_else(|| {
                 ProposeError::Refused(
@@ -85,6 +76,22 @@ pub(super) async fn change_here(
         matched_index,
         last_index: status.last_log_index,
     })
+}
+
+async fn remove(group: &Group, status: &GroupStatus, gone: NodeId) -> Result<(), ProposeError> {
+    let progress = status
+        .member(gone)
+        .ok_or(ProposeError::UnknownMember(gone))?;
+    let me = group.peers().identity().node;
+    if progress.voter {
+        check_majority_without(status, me, gone)?;
+    }
+    if let Some(to) = successor(status, me).filter(|_| gone == me) {
+        // A leader that is no member would go on leading for a while: another one carries it out.
+        group.transfer_leader(to).await?;
+        return Err(ProposeError::NotLeader { leader: Some(to) });
+    }
+    group.remove(gone).await
 }
 
 /// Without `gone`, a majority of the voters must be there: else the change could never be finished, nor anything else be written.

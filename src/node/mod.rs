@@ -5,6 +5,7 @@
 
 mod append;
 mod bootstrap;
+mod chronicle;
 pub mod config;
 mod http;
 mod links;

@@ -24,7 +24,7 @@ use crate::{
         gate::WriteGate,
         identity::DataDir,
         state::StateStore,
-        wal::{Wal, WalOptions},
+        wal::{LogId, Wal, WalOptions},
     },
 };
 
@@ -222,6 +222,7 @@ impl Shared {
             "running"
         );
         super::bootstrap::announce(self.clone(), running.clone());
+        super::chronicle::keep(running.router.group());
         Ok(running)
     }
 
@@ -248,7 +249,23 @@ impl Shared {
                 ..WalOptions::default()
             };
             let (wal, recovered) = Wal::open(&log_dir, options, gate.clone())?;
-            tracing::info!(?recovered, "opened the log");
+            let index = |id: Option<LogId>| id.map_or(0, |id| id.index);
+            tracing::info!(
+                purged_index = index(recovered.last_purged),
+                last_index = index(recovered.last_log_id),
+                vote_term = recovered.vote.map_or(0, |vote| vote.term),
+                segments = recovered.report.segments,
+                records = recovered.report.records,
+                "opened the log"
+            );
+            if let Some(cut) = recovered.report.cut {
+                tracing::info!(
+                    segment = %cut.path.display(),
+                    offset = cut.offset,
+                    bytes = cut.bytes,
+                    "a torn tail of the log was cut: bytes that were never synced"
+                );
+            }
             let state = storage::state::open(
                 &state_dir,
                 usize::try_from(config.state_memory_bytes).unwrap_or(usize::MAX),

@@ -4,9 +4,11 @@ use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
 use openraft::{
     ChangeMembers, Config, ReadPolicy, SnapshotPolicy,
+    alias::WatchReceiverOf,
     async_runtime::WatchReceiver,
     errors::{ClientWriteError, LinearizableReadError, RaftError},
     impls::ProgressResponder,
+    metrics::RaftServerMetrics,
     raft::ClientWriteResponse,
 };
 use tokio::sync::{Notify, watch};
@@ -324,6 +326,12 @@ impl Group {
         watched
     }
 
+    /// Follows changes of the leader, the term and the membership.
+    #[must_use]
+    pub fn watch_status(&self) -> StatusChanges {
+        StatusChanges(self.raft.server_metrics())
+    }
+
     /// Resolves when Raft has stopped on this node, with the reason.
     pub async fn failed(&self) -> String {
         let mut metrics = self.raft.metrics();
@@ -413,6 +421,22 @@ impl Group {
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(%error, "Raft did not stop cleanly");
         }
+    }
+}
+
+/// Tells when a group's leader, term or membership changed.
+pub struct StatusChanges(WatchReceiverOf<TypeConfig, RaftServerMetrics<TypeConfig>>);
+
+impl std::fmt::Debug for StatusChanges {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StatusChanges").finish_non_exhaustive()
+    }
+}
+
+impl StatusChanges {
+    /// Waits for the next change; false when the group has stopped.
+    pub async fn changed(&mut self) -> bool {
+        self.0.changed().await.is_ok()
     }
 }
 

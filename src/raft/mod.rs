@@ -32,7 +32,7 @@ mod state_machine;
 mod status;
 mod types;
 
-pub use group::{Group, GroupOptions, ProposeError, Proposed, StartError};
+pub use group::{Group, GroupOptions, ProposeError, Proposed, StartError, StatusChanges};
 pub use peers::{Identity, PeerBook};
 pub use service::RaftService;
 pub use state_machine::StateView;

@@ -119,7 +119,11 @@ pub(super) fn status_of(metrics: &RaftMetrics<TypeConfig>) -> GroupStatus {
         applied_index: metrics.last_applied.map_or(0, |id| id.index),
         snapshot_index: metrics.snapshot.map_or(0, |id| id.index),
         purged_index: metrics.purged.map_or(0, |id| id.index),
-        quorum_acknowledged_ms: metrics.last_quorum_acked.map(|at| millis(at.elapsed())),
+        quorum_acknowledged_ms: if voters == [metrics.id] {
+            Some(0).filter(|_| metrics.state == ServerState::Leader) // it is a majority by itself, and asks nobody
+        } else {
+            metrics.last_quorum_acked.map(|at| millis(at.elapsed()))
+        },
         joint: stored.get_joint_config().len() > 1,
         members: stored.nodes().map(progress).collect(),
         failed: metrics

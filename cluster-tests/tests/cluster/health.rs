@@ -50,6 +50,22 @@ async fn serving(address: &str) -> Result<ServingStatus, String> {
         .status())
 }
 
+/// A leader that is a majority by itself asks nobody, so nobody answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_of_one_stays_healthy_while_it_idles() {
+    let cluster = TestCluster::start(1).await;
+    let began = std::time::Instant::now();
+    eventually("it has idled", SETTLE_WITHIN, async || {
+        let (code, text) = cluster.nodes[0].get("/readyz").await?;
+        assert_eq!(code, 200, "{text}");
+        check(began.elapsed().as_secs() >= 7, || "not yet".to_owned())
+    })
+    .await;
+    let status = cluster.cli(&["status"]).await.done();
+    assert!(!status.stdout.contains("no quorum"), "{status:?}");
+    cluster.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn health_metrics_and_reflection_say_what_is_so() {
     let mut cluster = TestCluster::start(3).await;

@@ -187,6 +187,12 @@ async fn a_leader_that_is_removed_hands_over_and_does_not_come_back() {
     let name = format!("n{}", leader + 1);
     let output = cluster.cli(&["member", "remove", &name]).await.done();
     assert!(!output.stdout.contains(&name), "{output:?}");
+    let removed = cluster.status(leader).await.unwrap();
+    assert_ne!(
+        removed.state(),
+        pb::NodeState::Leader,
+        "it handed over first"
+    );
     eventually("another node leads", SETTLE_WITHIN, async || {
         for place in (0..3).filter(|place| *place != leader) {
             let status = cluster.status(place).await?;

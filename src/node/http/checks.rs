@@ -36,12 +36,15 @@ pub(super) fn run(shared: &Shared) -> Vec<Check> {
     let leader = status
         .leader
         .is_none()
-        .then(|| "no leader is known: is a majority of the members up?".to_owned());
+        .then(|| "no leader is known: is a majority of the members up, and is this node still one of them (dos-cluster member list)?".to_owned());
     checks.push(check("a leader is known", leader));
     if status.role == Role::Leader {
         let age = status.quorum_acknowledged_ms;
         let lost = age.is_none_or(|age| age > QUORUM_MS);
-        let problem = lost.then(|| format!("no majority has answered this leader for {age:?} ms"));
+        let problem = lost.then(|| match age {
+            Some(age) => format!("no majority has answered this leader for {age} ms"),
+            None => "no majority has answered this leader yet".to_owned(),
+        });
         checks.push(check("a majority answers", problem));
     }
     checks
