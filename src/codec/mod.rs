@@ -3,6 +3,7 @@
 pub mod evlog;
 pub mod incremental;
 pub mod key;
+pub mod legacy;
 pub mod ops;
 #[cfg(test)]
 mod testing;

@@ -1,0 +1,297 @@
+//! The legacy DOS protocol: frames, requests, replies and status frames, byte for byte as the old workers speak them. Pure.
+//!
+//! ```text
+//! frame    = u32 length, big-endian | payload
+//! request  = command byte | arguments, separated by single TABs
+//! reply    = ok | ERROR | ERROR: TEXT | the bytes asked for
+//! status   = WRITTEN TAB SYNCED        (append mode; the other way bytes come without frames)
+//! ```
+//!
+//! Names are bytes: they may hold blanks and anything but TAB. Error texts are those of the original server (Python 2), without
+//! its server paths.
+
+#![deny(clippy::indexing_slicing)]
+
+mod number;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::incremental::Slices;
+pub use number::Number;
+
+/// The longest request that is read, in bytes. The original waits for whatever a length says; the longest request of an honest
+/// worker has a name of 255 bytes.
+pub const REQUEST_BYTES_MAX: u32 = 64 << 10;
+/// The longest reply to `u`, `l` and `a`: longer ones desynchronise the old workers' reader.
+pub const REPLY_BYTES_MAX: usize = 16_384;
+
+const TAB: u8 = b'\t';
+/// The length field.
+const LENGTH_BYTES: usize = 4;
+
+/// What a client asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// `u`: the directory of later requests.
+    UseDir {
+        /// Empty is the root.
+        dir: Bytes,
+    },
+    /// `l`: the files of the directory.
+    List,
+    /// `a`: append to a file from an offset on.
+    Append {
+        /// The file.
+        name: Bytes,
+        /// Where the client wants to go on.
+        offset: Number,
+    },
+    /// `s`: make a file durable.
+    Sync {
+        /// The file.
+        name: Bytes,
+    },
+    /// `g`: a part of a file.
+    Get {
+        /// The file.
+        name: Bytes,
+        /// From where; negative counts as 0.
+        offset: Number,
+        /// How much; 0 is as much as there is.
+        size: Number,
+    },
+    /// `d`: delete a file.
+    Delete {
+        /// The file.
+        name: Bytes,
+    },
+}
+
+/// Why a request is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RequestFault {
+    /// No such command; the connection stays usable.
+    #[error("unknown command {0:#04x}")]
+    UnknownCommand(u8),
+    /// Wrong arguments, in the original's words; it answers them and closes.
+    #[error("{0}")]
+    Arguments(String),
+    /// Wrong arguments of `g`, which has no way to answer them: it closes.
+    #[error("bad arguments of get")]
+    Get,
+}
+
+impl Request {
+    /// Reads the payload of a frame, which has at least one byte.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn decode(payload: &Bytes) -> Result<Self, RequestFault> {
+        let Some((command, _)) = payload.split_first() else {
+            return Err(RequestFault::Arguments("string index out of range".into()));
+        };
+        let arguments = payload.slice(1..);
+        match command {
+            b'u' => Ok(Self::UseDir { dir: arguments }),
+            b'l' => Ok(Self::List),
+            b'd' => Ok(Self::Delete { name: arguments }),
+            b'a' => {
+                let [name, offset] = fields(&arguments).map_err(RequestFault::Arguments)?;
+                let offset = Number::parse(&offset).map_err(RequestFault::Arguments)?;
+                Ok(Self::Append { name, offset })
+            }
+            b's' => {
+                let [name] = fields(&arguments).map_err(RequestFault::Arguments)?;
+                Ok(Self::Sync { name })
+            }
+            b'g' => {
+                let [name, offset, size] = fields(&arguments).map_err(|_| RequestFault::Get)?;
+                match (Number::parse(&offset), Number::parse(&size)) {
+                    (Ok(offset), Ok(size)) => Ok(Self::Get { name, offset, size }),
+                    _ => Err(RequestFault::Get),
+                }
+            }
+            other => Err(RequestFault::UnknownCommand(*other)),
+        }
+    }
+}
+
+/// Exactly `N` arguments; otherwise what Python says when a list does not unpack.
+fn fields<const N: usize>(arguments: &Bytes) -> Result<[Bytes; N], String> {
+    let found: Vec<Bytes> = arguments
+        .split(|byte| *byte == TAB)
+        .map(|field| arguments.slice_ref(field))
+        .collect();
+    let count = found.len();
+    found.try_into().map_err(|_| {
+        if count > N {
+            "too many values to unpack".to_owned()
+        } else {
+            let values = if count == 1 { "value" } else { "values" };
+            format!("need more than {count} {values} to unpack")
+        }
+    })
+}
+
+/// A reply, as its payload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// Done.
+    Ok,
+    /// Bytes: of a file, or a listing.
+    Data(Bytes),
+    /// Two durable offsets.
+    Synced(u64),
+    /// `d` did not find the file.
+    DeleteFailed,
+    /// No such command.
+    UnknownCommand(u8),
+    /// Somebody appends already.
+    Locked(Bytes),
+    /// The offset is not the end.
+    WrongOffset {
+        /// The file.
+        name: Bytes,
+        /// As it was asked for.
+        offset: Number,
+        /// The end.
+        eof: u64,
+    },
+    /// Anything else.
+    Error(String),
+}
+
+impl Reply {
+    /// The whole frame.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let mut payload = BytesMut::new();
+        match self {
+            Self::Ok => payload.put_slice(b"ok"),
+            Self::Data(data) => return frame(data),
+            Self::Synced(offset) => payload.put_slice(format!("{offset}\t{offset}").as_bytes()),
+            Self::DeleteFailed => payload.put_slice(b"ERROR"),
+            Self::UnknownCommand(command) => {
+                payload.put_slice(b"ERROR: unknown command \"");
+                payload.put_u8(*command);
+                payload.put_u8(b'"');
+            }
+            Self::Locked(name) => {
+                payload.put_slice(b"ERROR: ");
+                payload.put_slice(name);
+                payload.put_slice(b" file is locked");
+            }
+            Self::WrongOffset { name, offset, eof } => {
+                payload.put_slice(b"ERROR: ");
+                payload.put_slice(name);
+                payload.put_slice(
+                    format!(" file requested offset {offset} but eof_offset {eof}").as_bytes(),
+                );
+            }
+            Self::Error(text) => {
+                payload.put_slice(b"ERROR: ");
+                payload.put_slice(text.as_bytes());
+            }
+        }
+        frame(&payload)
+    }
+}
+
+fn frame(payload: &[u8]) -> Bytes {
+    let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+    let mut out = BytesMut::with_capacity(LENGTH_BYTES + payload.len());
+    out.put_u32(length);
+    out.put_slice(payload);
+    out.freeze()
+}
+
+/// A status frame of append mode.
+#[must_use]
+pub fn status(written: u64, synced: u64) -> Bytes {
+    frame(format!("{written}\t{synced}").as_bytes())
+}
+
+/// One line of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// The file.
+    pub name: Bytes,
+    /// Its length in bytes.
+    pub size: u64,
+    /// Somebody appends to it.
+    pub appending: bool,
+}
+
+/// The payload of the reply to `l`: lines sorted by name. A name with a TAB or LF, which would forge another line, has none; nor
+/// have those at the end that would make the reply longer than the old workers can read.
+#[must_use]
+pub fn listing(mut files: Vec<Listed>) -> Bytes {
+    files.retain(|file| !file.name.iter().any(|byte| matches!(byte, b'\t' | b'\n')));
+    files.sort_by(|one, other| one.name.cmp(&other.name));
+    let mut out = BytesMut::new();
+    for file in files {
+        let free = if file.appending { "yes" } else { "no" };
+        let rest = format!("\t{}\t{free}\n", file.size);
+        if out.len() + file.name.len() + rest.len() > REPLY_BYTES_MAX {
+            break;
+        }
+        out.put_slice(&file.name);
+        out.put_slice(rest.as_bytes());
+    }
+    out.freeze()
+}
+
+/// A length field that no request has: the original closes, or waits for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a request of {length} bytes: 1 to {REQUEST_BYTES_MAX} are taken")]
+pub struct FrameFault {
+    /// The length.
+    pub length: u32,
+}
+
+/// Requests out of slices of any size. What follows an `a` request is not framed: take it with [`RequestReader::rest`].
+#[derive(Debug)]
+pub struct RequestReader {
+    slices: Slices,
+}
+
+impl Default for RequestReader {
+    fn default() -> Self {
+        Self {
+            slices: Slices::new(0),
+        }
+    }
+}
+
+impl RequestReader {
+    /// Adds bytes as they came. Memory is bounded by what was received and not taken.
+    pub fn push(&mut self, chunk: Bytes) {
+        self.slices.push(chunk);
+    }
+
+    /// The payload of the next frame; `None` until more is pushed.
+    ///
+    /// # Errors
+    /// A length that is refused as soon as it is here; nothing can be read behind it.
+    pub fn next_frame(&mut self) -> Result<Option<Bytes>, FrameFault> {
+        let Some(header) = self.slices.peek::<LENGTH_BYTES>() else {
+            return Ok(None);
+        };
+        let length = u32::from_be_bytes(header);
+        if length == 0 || length > REQUEST_BYTES_MAX {
+            return Err(FrameFault { length });
+        }
+        let whole = self.slices.take(LENGTH_BYTES + length as usize);
+        Ok(whole.map(|whole| whole.slice(LENGTH_BYTES..)))
+    }
+
+    /// Everything that was pushed and not taken.
+    #[must_use]
+    pub fn rest(mut self) -> Bytes {
+        let available = self.slices.available();
+        self.slices.take(available).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests;

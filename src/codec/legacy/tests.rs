@@ -1,0 +1,241 @@
+#![allow(clippy::indexing_slicing, reason = "a test may panic")]
+
+use proptest::{collection::vec, prelude::*};
+
+use super::*;
+use crate::codec::testing::{hex, split};
+
+fn number(text: &str) -> Number {
+    Number::parse(text.as_bytes()).unwrap()
+}
+
+fn one(frame: &Bytes) -> Result<Request, RequestFault> {
+    let mut reader = RequestReader::default();
+    reader.push(frame.clone());
+    let payload = reader.next_frame().unwrap().expect("a whole frame");
+    assert_eq!(reader.next_frame(), Ok(None));
+    Request::decode(&payload)
+}
+
+/// The vectors of the specification.
+#[test]
+fn requests_and_replies_are_the_originals() {
+    let journal = Bytes::from_static(b"app-worker2.journal");
+    let requests = [
+        (
+            "0000000875776f726b657232",
+            Request::UseDir {
+                dir: Bytes::from_static(b"worker2"),
+            },
+        ),
+        ("000000016c", Request::List),
+        (
+            "00000017616170702d776f726b6572322e6a6f75726e616c093730",
+            Request::Append {
+                name: journal.clone(),
+                offset: number("70"),
+            },
+        ),
+        (
+            "0000001c676170702d776f726b6572322e6a6f75726e616c0930093136333834",
+            Request::Get {
+                name: journal.clone(),
+                offset: number("0"),
+                size: number("16384"),
+            },
+        ),
+        (
+            "00000014736170702d776f726b6572322e6a6f75726e616c",
+            Request::Sync {
+                name: journal.clone(),
+            },
+        ),
+        (
+            "00000014646170702d776f726b6572322e6a6f75726e616c",
+            Request::Delete {
+                name: journal.clone(),
+            },
+        ),
+    ];
+    for (frame, request) in requests {
+        assert_eq!(one(&hex(frame)), Ok(request), "{frame}");
+    }
+    let listed = |name: &'static str, size, appending| Listed {
+        name: Bytes::from_static(name.as_bytes()),
+        size,
+        appending,
+    };
+    let replies = [
+        ("000000026f6b", Reply::Ok),
+        ("00000000", Reply::Data(Bytes::new())),
+        (
+            "0000003a6170702d776f726b6572322e65766c6f672e6a6f75726e616c0939097965730a6170702d776f726b6572322e6a6f75726e616c093730096e6f0a",
+            Reply::Data(listing(vec![
+                listed("app-worker2.journal", 70, false),
+                listed("app-worker2.evlog.journal", 9, true),
+            ])),
+        ),
+        (
+            "000000294552524f523a206170702d776f726b6572322e6a6f75726e616c2066696c65206973206c6f636b6564",
+            Reply::Locked(journal.clone()),
+        ),
+        (
+            "000000444552524f523a206170702d776f726b6572322e6a6f75726e616c2066696c6520726571756573746564206f666673657420352062757420656f665f6f6666736574203730",
+            Reply::WrongOffset {
+                name: journal,
+                offset: number("5"),
+                eof: 70,
+            },
+        ),
+        ("000000053730093730", Reply::Synced(70)),
+        ("000000054552524f52", Reply::DeleteFailed),
+        (
+            "0000001a4552524f523a20756e6b6e6f776e20636f6d6d616e6420227a22",
+            Reply::UnknownCommand(b'z'),
+        ),
+    ];
+    for (frame, reply) in replies {
+        assert_eq!(reply.encode(), hex(frame), "{reply:?}");
+    }
+    assert_eq!(status(4096, 4096), hex("00000009343039360934303936"));
+}
+
+#[test]
+fn bad_arguments_are_answered_in_the_originals_words() {
+    let fault = |payload: &'static [u8]| Request::decode(&Bytes::from_static(payload)).unwrap_err();
+    let arguments = |text: &str| RequestFault::Arguments(text.to_owned());
+    assert_eq!(
+        fault(b"aname"),
+        arguments("need more than 1 value to unpack")
+    );
+    assert_eq!(fault(b"a"), arguments("need more than 1 value to unpack"));
+    assert_eq!(
+        fault(b"aname\t1\t2"),
+        arguments("too many values to unpack")
+    );
+    assert_eq!(fault(b"sname\t1"), arguments("too many values to unpack"));
+    assert_eq!(
+        fault(b"aname\txyz"),
+        arguments("invalid literal for int() with base 10: 'xyz'")
+    );
+    assert_eq!(
+        fault(b"aname\t"),
+        arguments("invalid literal for int() with base 10: ''")
+    );
+    assert_eq!(
+        fault(b"aname\t1\xff'"),
+        arguments("invalid literal for int() with base 10: \"1\\xff'\"")
+    );
+    for bad in [
+        &b"gname"[..],
+        b"gname\t1",
+        b"gname\tx\t1",
+        b"gname\t1\t2\t3",
+    ] {
+        assert_eq!(
+            Request::decode(&Bytes::copy_from_slice(bad)),
+            Err(RequestFault::Get)
+        );
+    }
+    for command in [b'z', 0, 0xff, b'"', b'A'] {
+        assert_eq!(
+            Request::decode(&Bytes::copy_from_slice(&[command, b'x'])),
+            Err(RequestFault::UnknownCommand(command))
+        );
+    }
+}
+
+#[test]
+fn numbers_are_read_as_python_reads_them() {
+    for (text, shown, offset, clamped) in [
+        ("70", "70", Some(70), 70),
+        (" 70\r\n", "70", Some(70), 70),
+        ("+007", "7", Some(7), 7),
+        ("-0", "0", Some(0), 0),
+        ("-5", "-5", None, 0),
+        (
+            "18446744073709551615",
+            "18446744073709551615",
+            Some(u64::MAX),
+            u64::MAX,
+        ),
+        (
+            "18446744073709551616",
+            "18446744073709551616",
+            None,
+            u64::MAX,
+        ),
+    ] {
+        let read = number(text);
+        assert_eq!(read.to_string(), shown, "{text:?}");
+        assert_eq!(
+            (read.offset(), read.clamped()),
+            (offset, clamped),
+            "{text:?}"
+        );
+    }
+    for bad in ["", " ", "-", "+ 1", "1 2", "0x1", "1_0", "1.0", "5L"] {
+        assert!(Number::parse(bad.as_bytes()).is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn a_length_that_no_request_has_is_refused_at_once_and_allocates_nothing() {
+    for length in [0, REQUEST_BYTES_MAX + 1, 0x7fff_ffff, 0x8000_0000, u32::MAX] {
+        let mut reader = RequestReader::default();
+        reader.push(Bytes::copy_from_slice(&length.to_be_bytes()));
+        assert_eq!(reader.next_frame(), Err(FrameFault { length }));
+        assert!(reader.slices.carried() < 1024);
+    }
+}
+
+#[test]
+fn a_listing_has_no_forged_lines_and_fits_the_old_reader() {
+    let listed = |name: Vec<u8>| Listed {
+        name: name.into(),
+        size: 1,
+        appending: false,
+    };
+    let forged = vec![
+        listed(b"a\tb".to_vec()),
+        listed(b"x\t5\tno\ny".to_vec()),
+        listed(b"fine name".to_vec()),
+    ];
+    assert_eq!(listing(forged), &b"fine name\t1\tno\n"[..]);
+    let many = (0..5000).map(|i| listed(format!("file-{i:05}").into_bytes()));
+    let text = listing(many.collect());
+    assert!(text.len() <= REPLY_BYTES_MAX && text.ends_with(b"\n"));
+    assert!(text.len() > REPLY_BYTES_MAX - 20);
+}
+
+proptest! {
+    /// However the bytes are cut, the same requests come out; and what follows them is handed on untouched.
+    #[test]
+    fn requests_do_not_depend_on_how_the_bytes_arrive(
+        payloads in vec(vec(any::<u8>(), 1..40), 0..8),
+        rest in vec(any::<u8>(), 0..3),
+        cuts in vec(any::<prop::sample::Index>(), 0..10),
+    ) {
+        let mut whole = BytesMut::new();
+        for payload in &payloads {
+            whole.extend_from_slice(&frame(payload));
+        }
+        whole.extend_from_slice(&rest);
+        let mut reader = RequestReader::default();
+        let mut found = Vec::new();
+        for slice in split(&whole.freeze(), &cuts) {
+            reader.push(slice);
+            while let Some(payload) = reader.next_frame().unwrap() {
+                found.push(payload.to_vec());
+            }
+        }
+        prop_assert_eq!(found, payloads);
+        prop_assert_eq!(reader.rest(), rest);
+    }
+
+    /// Whatever comes, it is a request or a fault, never a panic.
+    #[test]
+    fn no_payload_panics(payload in vec(any::<u8>(), 1..200)) {
+        let _ = Request::decode(&payload.into());
+    }
+}
