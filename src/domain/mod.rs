@@ -12,6 +12,7 @@ pub mod member;
 pub mod offset;
 pub mod recovery_line;
 pub mod rejected;
+pub mod scan;
 pub mod state;
 pub mod token;
 pub mod worker;

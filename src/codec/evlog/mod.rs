@@ -183,8 +183,7 @@ impl EventReader {
         };
         Ok(Some(match entry.get_u8() {
             CHECKPOINT_ID => Event::CheckpointId(entry.get_u64()),
-            RESTART if entry == RESTART_TEXT[..] => Event::RestartMarker,
-            RESTART => return Err(EventFault::RestartText),
+            RESTART => Event::RestartMarker,
             _ => {
                 let last = entry.get_u8() == 1;
                 let resilient_id = entry.get_u128();
@@ -202,7 +201,13 @@ impl EventReader {
     fn wanted(&self) -> Result<usize, EventFault> {
         match self.slices.peek() {
             None => return Ok(0),
-            Some([CHECKPOINT_ID | RESTART]) => return Ok(SHORT_ENTRY_BYTES),
+            Some([RESTART]) => {
+                return match self.slices.peek::<SHORT_ENTRY_BYTES>() {
+                    Some([_, text @ ..]) if text != *RESTART_TEXT => Err(EventFault::RestartText),
+                    _ => Ok(SHORT_ENTRY_BYTES),
+                };
+            }
+            Some([CHECKPOINT_ID]) => return Ok(SHORT_ENTRY_BYTES),
             Some([DATA]) => {}
             Some([kind]) => return Err(EventFault::UnknownKind { kind }),
         }

@@ -213,3 +213,23 @@ proptest! {
         reader.finish();
     }
 }
+
+/// What is refused is left where it is, so that the journal can be cut before it.
+#[test]
+fn a_restart_marker_with_another_text_counts_as_torn() {
+    let mut reader = EventReader::new(5);
+    reader.push(Bytes::from_static(b"\x02Reset!?!"));
+    assert_eq!(
+        reader.next_entry().unwrap_err().fault,
+        EventFault::RestartText
+    );
+    assert_eq!(reader.offset(), 5);
+    assert!(matches!(
+        reader.finish(),
+        Tail::Torn {
+            offset: 5,
+            have: 9,
+            ..
+        }
+    ));
+}
