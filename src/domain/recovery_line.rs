@@ -38,13 +38,25 @@ pub fn recovery_line<'a>(workers: impl Iterator<Item = &'a Worker> + Clone) -> O
         .map(|id| Line { id: *id })
 }
 
-/// The workers that do not hold checkpoint `id` or a newer one.
+/// The workers that keep the recovery line behind checkpoint `id`: those whose newest is older; or, when there are none, those that
+/// have passed `id` over, so that it will never be the line.
 #[must_use]
-pub fn late_for<'a>(workers: impl Iterator<Item = &'a Worker>, id: CheckpointId) -> LineHeld {
+pub fn late_for<'a>(
+    workers: impl Iterator<Item = &'a Worker> + Clone,
+    id: CheckpointId,
+) -> LineHeld {
     let newest = |worker: &Worker| worker.newest_checkpoint().map(|checkpoint| checkpoint.id);
-    let late = workers
-        .filter(|worker| newest(worker).is_none_or(|have| have < id))
-        .map(|worker| (worker.name.worker.clone(), newest(worker)))
-        .collect();
+    let held = |lacks: &dyn Fn(&Worker) -> bool| {
+        let late = workers.clone().filter(|worker| lacks(worker));
+        late.map(|worker| (worker.name.worker.clone(), newest(worker)))
+            .collect::<Vec<_>>()
+    };
+    if recovery_line(workers.clone()).is_some_and(|line| line.id >= id) {
+        return LineHeld { late: Vec::new() };
+    }
+    let mut late = held(&|worker| newest(worker).is_none_or(|have| have < id));
+    if late.is_empty() {
+        late = held(&|worker| !worker.checkpoints.contains_key(&id));
+    }
     LineHeld { late }
 }

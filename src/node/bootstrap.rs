@@ -327,7 +327,8 @@ async fn learner_at(shared: &Shared, running: &Running, address: &str) -> Option
         .member(member.node)
         .is_some_and(|progress| !progress.voter);
     let found = shared.links.probe(&member.peer_address).await.ok()?;
-    (learner && found.incarnation == member.incarnation).then_some(member)
+    let same = found.incarnation == member.incarnation && found.node_id == member.node.0;
+    (learner && same).then_some(member)
 }
 
 /// Gives a learner its vote once it has caught up, however long that takes and whoever leads meanwhile.

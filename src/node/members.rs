@@ -38,12 +38,13 @@ pub(super) async fn change_here(
                 .member(NodeId(node))
                 .ok_or(ProposeError::UnknownMember(NodeId(node)))?;
             matched_index = progress.matched_index.unwrap_or_default();
-            // Voting before it has the log would cost the cluster a vote until it has. A change that a lost leader left
-            // half done is finished by the same call.
-            if status.joint
-                || !progress.voter
-                    && matched_index > 0
-                    && caught_up(matched_index, status.last_log_index)
+            if status.joint {
+                group.finish_change().await?;
+            }
+            // Voting before it has the log would cost the cluster a vote until it has.
+            if !progress.voter
+                && matched_index > 0
+                && caught_up(matched_index, status.last_log_index)
             {
                 group.promote(NodeId(node)).await?;
             }

@@ -15,6 +15,7 @@ mod router;
 mod servers;
 mod services;
 mod shared;
+mod stall;
 mod status;
 
 use std::{future::Future, sync::Arc, time::Duration};

@@ -223,6 +223,7 @@ impl Shared {
         );
         super::bootstrap::announce(self.clone(), running.clone());
         super::chronicle::keep(running.router.group());
+        super::stall::watch(self.clone(), running.clone());
         Ok(running)
     }
 
@@ -258,14 +259,6 @@ impl Shared {
                 records = recovered.report.records,
                 "opened the log"
             );
-            if let Some(cut) = recovered.report.cut {
-                tracing::info!(
-                    segment = %cut.path.display(),
-                    offset = cut.offset,
-                    bytes = cut.bytes,
-                    "a torn tail of the log was cut: bytes that were never synced"
-                );
-            }
             let state = storage::state::open(
                 &state_dir,
                 usize::try_from(config.state_memory_bytes).unwrap_or(usize::MAX),
@@ -309,7 +302,8 @@ impl Shared {
         let mut adopted_at = self.adopting.lock().await;
         self.check_adoptable()?;
         let claimed = adopted_at.is_some_and(|at| at.elapsed() < CLAIM);
-        if let Some(identity) = self.identity().filter(|known| known.cluster != cluster)
+        let another = |known: &Identity| (known.cluster, known.node) != (cluster, node);
+        if let Some(identity) = self.identity().filter(another)
             && claimed
         {
             return Err(self.under_way(identity.cluster));

@@ -242,6 +242,8 @@ impl Group {
                 bytes: proposal.0.len(),
             });
         }
+        // Back-pressure: a majority commits without this disk, so nothing else would bound what waits for it.
+        self.wal.room().await;
         let (responder, decided) = ProgressResponder::complete_only();
         let queued = self.raft.client_write_ff(proposal, Some(responder)).await;
         queued.map_err(|fatal| ProposeError::Stopped(fatal.to_string()))?;
@@ -363,6 +365,19 @@ impl Group {
     /// As for [`add_learner`](Self::add_learner).
     pub async fn promote(&self, node: NodeId) -> Result<(), ProposeError> {
         let change = ChangeMembers::AddVoterIds([node.0].into());
+        self.raft
+            .change_membership(change, true)
+            .await
+            .map(|_| ())
+            .map_err(membership_error)
+    }
+
+    /// Finishes a membership change that another leader left half done.
+    ///
+    /// # Errors
+    /// As for [`add_learner`](Self::add_learner).
+    pub async fn finish_change(&self) -> Result<(), ProposeError> {
+        let change = ChangeMembers::AddVoterIds([].into());
         self.raft
             .change_membership(change, true)
             .await

@@ -325,6 +325,8 @@ fn answers(
         Arc<Semaphore>,
     )| async move {
         loop {
+            // What is sent while this waits has not been out for all of it.
+            let was_out = window.available_permits() + 1 < IN_FLIGHT_MAX;
             match time::timeout(ANSWER_WITHIN, responses.message()).await {
                 Ok(Ok(Some(response))) => {
                     window.add_permits(1);
@@ -333,7 +335,7 @@ fn answers(
                 Ok(Ok(None)) => return None,
                 Ok(Err(status)) => return Some((Err(failed(&status)), (responses, window))),
                 // One permit is always out: it waits for the next request.
-                Err(_) if window.available_permits() + 1 >= IN_FLIGHT_MAX => {}
+                Err(_) if !was_out || window.available_permits() + 1 >= IN_FLIGHT_MAX => {}
                 Err(_) => {
                     let why =
                         format!("{target} answers no replication request for {ANSWER_WITHIN:?}");

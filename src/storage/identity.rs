@@ -14,13 +14,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::{
-    StorageError, crashsafe,
+    StorageError, crashsafe, state,
     wal::{self, Wal},
 };
 use crate::env::fs;
 
 /// The format of a data directory that this program writes, and the newest it reads.
 pub const FORMAT_VERSION: u32 = 1;
+
+/// Memory for a look into a state store.
+const STATE_BYTES: usize = 8 << 20;
 
 const IDENTITY_FILE: &str = "IDENTITY";
 const LOCK_FILE: &str = "LOCK";
@@ -188,7 +191,7 @@ impl DataDir {
                 }),
             };
         }
-        for dir in [self.wal_dir(), self.state_dir()] {
+        for dir in [self.wal_dir(), self.snapshots_dir(), self.state_dir()] {
             if !fs::exists(&dir).map_err(StorageError::io("look at", &dir))? {
                 continue;
             }
@@ -196,9 +199,12 @@ impl DataDir {
             let Some(name) = names.first() else {
                 continue;
             };
-            // A first start that was killed before it wrote the identity: the state behind an empty log is empty, too.
-            if dir == self.wal_dir() && wal::is_pristine_in(&dir)? {
-                return Ok(());
+            // A first start that was killed before it wrote the identity leaves a log and a state with nothing in them.
+            let is_empty = (dir == self.wal_dir() && wal::is_pristine_in(&dir)?)
+                || (dir == self.state_dir()
+                    && state::open(&dir, STATE_BYTES)?.applied()?.is_none());
+            if is_empty {
+                continue;
             }
             return Err(StorageError::NoIdentity {
                 path: self.path.clone(),
@@ -381,11 +387,20 @@ mod tests {
         let temporary = tempfile::tempdir().unwrap();
         drop(begun(temporary.path()));
         fs::remove_file(temporary.path().join("IDENTITY")).unwrap();
-        fs::create_dir_all(&temporary.path().join("state/db-1")).unwrap();
+        drop(state::open(&temporary.path().join("state"), STATE_BYTES).unwrap());
         let mut dir = DataDir::open(temporary.path()).unwrap();
         assert_eq!(dir.identity(), None);
         let log = open_log(&dir);
         dir.set_identity(IDENTITY, &log).unwrap();
+    }
+
+    /// Images carry no cluster id: one that was left behind would be installed into whatever this directory becomes.
+    #[test]
+    fn images_without_an_identity_are_refused() {
+        let temporary = tempfile::tempdir().unwrap();
+        fs::create_dir_all(&temporary.path().join("snapshots/1-2-3")).unwrap();
+        let error = DataDir::open(temporary.path()).unwrap_err();
+        assert!(matches!(error, StorageError::NoIdentity { .. }), "{error}");
     }
 
     #[test]

@@ -5,12 +5,20 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
 
 use super::index::{DiskIndex, MaxByIndex};
 use super::reader::{Span, push_location};
 use super::segment::Segment;
 use super::{ENTRY_BYTES_MAX, LogEntry, LogId, Recovered, Vote, WalOptions, WalStats};
+use crate::env::time::Instant;
 use crate::storage::{StorageError, WriteGate};
+
+/// Payload bytes, and entries, that are appended and not durable before [`Shared::room`] makes callers wait.
+const BACKLOG_BYTES_MAX: usize = 64 << 20;
+const BACKLOG_ENTRIES_MAX: u64 = 4096;
 
 /// What the handles and the writer share.
 #[derive(Debug)]
@@ -20,6 +28,8 @@ pub(super) struct Shared {
     cache_bytes_max: usize,
     memory: Mutex<Memory>,
     queued_bytes: AtomicUsize,
+    /// Something that was queued is settled.
+    settled: Notify,
     pub(super) synced_bytes: AtomicU64,
     pub(super) syncs: AtomicU64,
     pub(super) spares: AtomicUsize,
@@ -40,6 +50,7 @@ impl Shared {
             tail_bytes: 0,
             serial: 0,
             durable_serial: 0,
+            pending_since: None,
             disk: DiskIndex::default(),
             segments: BTreeMap::new(),
         };
@@ -49,6 +60,7 @@ impl Shared {
             cache_bytes_max: options.cache_bytes_max,
             memory: Mutex::new(memory),
             queued_bytes: AtomicUsize::new(0),
+            settled: Notify::new(),
             synced_bytes: AtomicU64::new(0),
             syncs: AtomicU64::new(0),
             spares: AtomicUsize::new(0),
@@ -67,6 +79,25 @@ impl Shared {
 
     pub(super) fn take_queued(&self, bytes: usize) {
         self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.settled.notify_waiters();
+    }
+
+    /// See [`super::Wal::room`].
+    pub(super) async fn room(&self) {
+        loop {
+            let settled = self.settled.notified();
+            tokio::pin!(settled);
+            settled.as_mut().enable(); // before the look, so that nothing is missed between the two
+            let behind = {
+                let memory = self.lock();
+                memory.serial.saturating_sub(memory.durable_serial)
+            };
+            let full = self.queued_bytes() >= BACKLOG_BYTES_MAX || behind >= BACKLOG_ENTRIES_MAX;
+            if !full || self.gate.check().is_err() {
+                return;
+            }
+            settled.await;
+        }
     }
 
     pub(super) fn queued_bytes(&self) -> usize {
@@ -134,6 +165,8 @@ pub(super) struct Memory {
     pub(super) serial: u64,
     /// Entries up to this serial are synced.
     pub(super) durable_serial: u64,
+    /// Since when the oldest entry that is not synced waits, or the last sync was.
+    pending_since: Option<Instant>,
     /// What is synced. Where it and the calls' view differ, the difference is in the tail.
     pub(super) disk: DiskIndex,
     /// Segments that hold records, the active one included.
@@ -184,6 +217,7 @@ impl Memory {
     }
 
     pub(super) fn append(&mut self, entries: Vec<LogEntry>) {
+        self.pending_since.get_or_insert_with(Instant::now);
         for entry in entries {
             if self.is_empty() {
                 self.first = entry.log_id.index;
@@ -196,6 +230,18 @@ impl Memory {
                 entry,
             });
         }
+    }
+
+    /// Entries up to this serial are synced now.
+    pub(super) fn durable_up_to(&mut self, serial: u64) {
+        self.durable_serial = serial;
+        self.pending_since = (serial < self.serial).then(Instant::now);
+    }
+
+    /// How long nothing was synced although something waits for it.
+    pub(super) fn stalled_for(&self) -> Duration {
+        self.pending_since
+            .map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     pub(super) fn truncate_after(&mut self, after: Option<LogId>) {

@@ -11,7 +11,7 @@
 //!   is tried again.
 //! - Recovery tells a torn tail (written, never synced: cut silently) from damage (synced, and now gone or changed:
 //!   [`StorageError::Damaged`]). Damage is known by a later record that vouches for the place, by a later segment, or by
-//!   `MARKER`. Not told apart is only the last synced batch of a log that was killed within 50 ms of it.
+//!   `MARKER`. Not told apart is only what was synced in the last 50 ms before a kill.
 //!
 //! | module | owns |
 //! | --- | --- |
@@ -275,7 +275,7 @@ impl Wal {
     /// They can be read when this returns; `on_durable` is called after their sync. If this fails, nothing was
     /// appended and `on_durable` is dropped uncalled.
     ///
-    /// The caller bounds what is queued: see [`queued_bytes`](Self::queued_bytes).
+    /// The caller bounds what is queued: see [`room`](Self::room).
     pub fn append(
         &self,
         entries: Vec<LogEntry>,
@@ -317,13 +317,24 @@ impl Wal {
         }
     }
 
-    /// Notes how far the log is committed. A hint for the next start; it is on disk with what is synced next.
+    /// Notes how far the log is committed. A hint for the next start; it is on disk with what is written next.
     pub fn save_committed(&self, committed: Option<LogId>) -> Result<(), StorageError> {
         let mut memory = self.shared.lock();
         memory.check_open()?;
-        self.send(Request::Committed(committed))?;
         memory.committed = committed;
         Ok(())
+    }
+
+    /// Waits while too much is appended that is not durable: this disk is slower than its callers, who go on with a majority of
+    /// others. Returns at once when writing has ended; the append then says why.
+    pub async fn room(&self) {
+        self.shared.room().await;
+    }
+
+    /// How long nothing was synced although entries wait for it.
+    #[must_use]
+    pub fn stalled_for(&self) -> Duration {
+        self.shared.lock().stalled_for()
     }
 
     /// Drops the entries after `after`, or all of them. Readers see it at once; on disk it precedes what is called next.
@@ -422,7 +433,7 @@ impl Wal {
         }
     }
 
-    /// Payload bytes that were appended and are not durable yet. Admission keeps this bounded.
+    /// Payload bytes that were appended and are not durable yet.
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
         self.shared.queued_bytes()

@@ -5,6 +5,7 @@ use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -15,14 +16,14 @@ use super::record::{Generation, Record, State, encode, encoded_bytes};
 use super::recovery::RecoveredLog;
 use super::segment::{FIRST_RECORD, Segment, encode_header, segment_path, spare_path};
 use super::{GroupId, LogEntry, LogId, OnDurable, Vote, WalOptions};
-use crate::env::task::BatchWorker;
+use crate::env::task::{BatchWorker, IDLE_AFTER};
 use crate::env::{fs, rng, time};
 use crate::storage::{StorageError, crashsafe};
 
 /// Purged segments that are kept for reuse; more are removed.
 const SPARES_MAX: usize = 4;
-/// Synced bytes after which the marker is written even if the log is never idle.
-const MARKER_EVERY_BYTES: u64 = 16 << 20;
+/// The marker is written at least that often while the log is written to; when it is idle, it is written by then, too.
+const MARKER_EVERY: Duration = IDLE_AFTER;
 
 /// One call, on its way to disk.
 pub(super) enum Request {
@@ -36,7 +37,6 @@ pub(super) enum Request {
         vote: Vote,
         done: Done,
     },
-    Committed(Option<LogId>),
     TruncateAfter(Option<LogId>),
     Purge(LogId),
     Close {
@@ -51,7 +51,6 @@ impl fmt::Debug for Request {
         formatter.write_str(match self {
             Self::Append { .. } => "Append",
             Self::Vote { .. } => "Vote",
-            Self::Committed(_) => "Committed",
             Self::TruncateAfter(_) => "TruncateAfter",
             Self::Purge(_) => "Purge",
             Self::Close { .. } => "Close",
@@ -107,7 +106,7 @@ pub(super) struct Writer {
     sync_wanted: bool,
     marker: MarkerFile,
     marked: Marker,
-    synced_since_marker: u64,
+    marked_at: time::Instant,
     spares: Vec<(PathBuf, u64)>,
     /// Purged segments, which a reader may still hold.
     retired: Vec<Arc<Segment>>,
@@ -165,7 +164,7 @@ impl Writer {
             sync_wanted: is_new,
             marker,
             marked,
-            synced_since_marker: 0,
+            marked_at: time::Instant::now(),
             spares,
             retired,
             stopped: false,
@@ -209,12 +208,6 @@ impl Writer {
                 self.head.vote = Some(vote);
                 Ok(())
             }
-            Request::Committed(committed) => {
-                self.outcomes.push(Outcome::Committed(committed));
-                self.put(&Record::Committed(committed))?;
-                self.head.committed = committed;
-                Ok(())
-            }
             Request::TruncateAfter(after) => {
                 self.outcomes.push(Outcome::Truncated(after));
                 self.sync_wanted = true;
@@ -236,6 +229,24 @@ impl Writer {
                 Ok(())
             }
         }
+    }
+
+    /// Notes how far the log is committed, no further than it is written. It is not queued with the rest: commits of a majority go
+    /// on while this disk hangs, and only the newest counts.
+    fn put_committed(&mut self) -> Result<(), StorageError> {
+        let committed = self.shared.lock().committed;
+        let mark = match (committed, self.head.last) {
+            (Some(committed), Some(last)) if committed.index > last.index => Some(last),
+            (_, None) => None,
+            (committed, _) => committed,
+        };
+        if mark == self.head.committed {
+            return Ok(());
+        }
+        self.outcomes.push(Outcome::Committed(mark));
+        self.put(&Record::Committed(mark))?;
+        self.head.committed = mark;
+        Ok(())
     }
 
     fn put_entries(
@@ -324,7 +335,6 @@ impl Writer {
             .sync_data()
             .map_err(StorageError::io("sync", path))?;
         self.active.synced = self.active.written;
-        self.synced_since_marker += u64::from(bytes);
         self.shared
             .synced_bytes
             .fetch_add(u64::from(bytes), Ordering::Relaxed);
@@ -379,7 +389,7 @@ impl Writer {
             self.marker.write(marker)?;
             self.marked = marker;
         }
-        self.synced_since_marker = 0;
+        self.marked_at = time::Instant::now();
         Ok(())
     }
 
@@ -403,7 +413,7 @@ impl Writer {
                             log_id.index
                         );
                     }
-                    memory.durable_serial = serial;
+                    memory.durable_up_to(serial);
                     self.shared.take_queued(bytes);
                     answers.push(Answer::Callback(on_durable));
                 }
@@ -510,7 +520,6 @@ impl Writer {
                 on_durable,
             },
             Request::Vote { vote, done } => Outcome::Voted { vote, done },
-            Request::Committed(committed) => Outcome::Committed(committed),
             Request::TruncateAfter(after) => Outcome::Truncated(after),
             Request::Purge(through) => Outcome::Purged(through),
             Request::Close { done } => Outcome::Closed { done },
@@ -544,7 +553,7 @@ impl Writer {
         // one that was never begun.
         let is_new = self.marked.sequence != self.active.segment.generation.sequence;
         let all_synced = self.active.synced == self.active.written;
-        if all_synced && (is_new || self.synced_since_marker >= MARKER_EVERY_BYTES) {
+        if all_synced && (is_new || self.marked_at.elapsed() >= MARKER_EVERY) {
             self.mark()?;
         }
         Ok(())
@@ -580,7 +589,7 @@ impl BatchWorker for Writer {
             }
         }
         if !self.stopped
-            && let Err(error) = self.flush_buffer()
+            && let Err(error) = self.put_committed().and_then(|()| self.flush_buffer())
         {
             self.fail(&error);
         }

@@ -229,7 +229,7 @@ fn a_missing_segment_is_damage_unless_all_its_entries_are_purged() {
     // A crash may keep the removal of a newer purged segment and forget that of an older one.
     image.restore(dir.path());
     let (wal, _) = open(dir.path());
-    let reader = wal.shared.lock().plan(0..60, 1 << 20).unwrap();
+    let reader = wal.shared.lock().plan(0..99, 1 << 20).unwrap();
     wal.purge(id(1, 98)).unwrap();
     close(wal);
     drop(reader);

@@ -457,3 +457,42 @@ fn options_out_of_bounds_are_refused() {
             .is_none()
     );
 }
+
+/// A majority of others goes on while this disk hangs, so nothing but this bounds what waits for it.
+#[test]
+fn while_the_disk_hangs_callers_wait_once_enough_is_queued() {
+    let dir = scratch();
+    let (hang, hanging) = mpsc::channel::<()>();
+    let hanging = Mutex::new(hanging);
+    let options = WalOptions {
+        on_sync: Some(Arc::new(move |_, _| {
+            hanging.lock().unwrap().recv().ok(); // until the test drops its end
+        })),
+        ..WalOptions::default()
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    // The sync of the beginning hangs, too.
+    hang.send(()).unwrap();
+    let (wal, _) = Wal::open(dir.path(), options, WriteGate::new()).unwrap();
+    runtime.block_on(wal.room());
+    assert_eq!(wal.stalled_for(), Duration::ZERO);
+    for index in 0..40 {
+        let entries = vec![entry(1, index, 2 << 20)];
+        wal.append(entries, Box::new(|done| done.unwrap())).unwrap();
+        wal.save_committed(Some(id(1, index))).unwrap();
+    }
+    let waited = runtime
+        .block_on(async { tokio::time::timeout(Duration::from_millis(50), wal.room()).await });
+    assert!(waited.is_err(), "80 MiB are queued: there is no room");
+    assert!(wal.stalled_for() >= Duration::from_millis(50));
+    drop(hang);
+    runtime.block_on(wal.room());
+    close(wal.clone());
+    assert_eq!(wal.stalled_for(), Duration::ZERO);
+    drop(wal);
+    let (_, recovered) = open(dir.path());
+    assert_eq!(recovered.committed, Some(id(1, 39)));
+}
