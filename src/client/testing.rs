@@ -2,7 +2,9 @@
 //! sharing one state. What it does not have is replication; what it has are faults.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    net::TcpListener,
+    ops::Range,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -32,6 +34,13 @@ use crate::{
 /// Bytes of one read answer: small, so that ranges take several.
 const READ_BYTES: usize = 10_000;
 
+/// How long a test waits for what must come, on however slow a machine.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Below the range that the system takes ports of outgoing connections from: while a node is down nobody gets its port.
+const PORTS: Range<u16> = 12_000..32_000;
+static PORTS_TAKEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// What goes wrong at one node.
@@ -41,14 +50,50 @@ pub(super) struct Faults {
     pub(super) corrupt_reads: bool,
     /// That many commands are carried out and not answered: the connection breaks instead.
     pub(super) lost_answers: u32,
+    /// That many commands are refused as such that nobody can understand.
+    pub(super) bad_requests: u32,
+    /// That many opens of append streams are neither carried out nor answered: the connection breaks instead. They may be
+    /// carried out later: [`FakeCluster::carry_out_late`].
+    pub(super) late_opens: u32,
+    /// Append streams break as soon as they are open.
+    pub(super) break_opened: bool,
     /// Append streams break after that many data messages, the last of which is carried out and not answered.
     pub(super) break_appends_after: Option<u32>,
+    /// That many data messages of append streams arrive damaged, which ends their streams.
+    pub(super) damaged_appends: u32,
     /// Append streams take data and never answer it, nor carry it out.
     pub(super) swallow_appends: bool,
+    /// Append streams say of data that the leader has it, and it is never carried out.
+    pub(super) only_write_appends: bool,
     /// Reads break after that many pieces.
     pub(super) break_reads_after: Option<u32>,
     /// The node says that it knows no leader.
     pub(super) no_leader: bool,
+}
+
+/// How often the faults of one node have come true: a test that injects one asserts that it met it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Fired {
+    pub(super) corrupt_reads: u32,
+    pub(super) lost_answers: u32,
+    pub(super) bad_requests: u32,
+    pub(super) late_opens: u32,
+    pub(super) broken_opened: u32,
+    pub(super) broken_appends: u32,
+    pub(super) damaged_appends: u32,
+    pub(super) swallowed_appends: u32,
+    pub(super) only_written_appends: u32,
+    pub(super) broken_reads: u32,
+    /// Commands and opens refused for want of a leader.
+    pub(super) no_leader: u32,
+}
+
+/// Whether a fault that comes true a number of times does so now.
+fn fires(left: &mut u32, fired: &mut u32) -> bool {
+    let fires = *left > 0;
+    *left -= u32::from(fires);
+    *fired += u32::from(fires);
+    fires
 }
 
 #[derive(Debug, Default)]
@@ -59,6 +104,9 @@ struct Shared {
     leader: usize,
     addresses: Vec<String>,
     faults: Vec<Faults>,
+    fired: Vec<Fired>,
+    /// Opens that were not carried out when they came.
+    late: Vec<Command>,
     /// Commands carried out, by node.
     carried_out: Vec<u32>,
     append_opens: Vec<u32>,
@@ -66,8 +114,9 @@ struct Shared {
 
 impl Shared {
     fn add_node(&mut self) {
-        self.addresses.push("127.0.0.1:0".into());
+        self.addresses.push(free_address());
         self.faults.push(Faults::default());
+        self.fired.push(Fired::default());
         self.carried_out.push(0);
         self.append_opens.push(0);
     }
@@ -90,6 +139,43 @@ impl Shared {
         }
         outcome
     }
+
+    /// Both what is to go wrong at a node, and what did.
+    fn faults(&mut self, node: usize) -> (&mut Faults, &mut Fired) {
+        (&mut self.faults[node], &mut self.fired[node])
+    }
+
+    /// Refuses where the node is to know no leader.
+    fn led(&mut self, node: usize) -> Result<(), Status> {
+        let (faults, fired) = self.faults(node);
+        if !faults.no_leader {
+            return Ok(());
+        }
+        fired.no_leader += 1;
+        let code = Code::Unavailable;
+        Err(failed(code, "no_leader", pb::Effect::None, None))
+    }
+}
+
+/// A loopback address that nobody listens on, given to nobody else in this process.
+fn free_address() -> String {
+    let mut taken = PORTS_TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let span = PORTS.end - PORTS.start;
+    // Test processes that run at once begin at different places.
+    let first = std::process::id().wrapping_mul(7919);
+    for attempt in 0..u32::from(span) {
+        let place = first.wrapping_add(attempt) % u32::from(span);
+        let port = PORTS.start + u16::try_from(place).unwrap();
+        if !taken.contains(&port) && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            taken.insert(port);
+            return format!("127.0.0.1:{port}");
+        }
+    }
+    panic!("no free port in {PORTS:?}");
+}
+
+fn broken() -> Status {
+    Status::unavailable("connection reset by the test")
 }
 
 /// A cluster of nodes that share one state.
@@ -140,20 +226,20 @@ impl FakeCluster {
             .build()
             .unwrap();
         let wanted = self.shared().addresses[node].clone();
-        let (told, address) = tokio::sync::oneshot::channel();
+        let (told, listens) = tokio::sync::oneshot::channel();
         let fake = Node {
             node,
             shared: self.shared.clone(),
         };
         runtime.spawn(async move {
+            // What ran there before may still be about to end.
             let listener = loop {
                 match net::bind(&wanted).await {
                     Ok(listener) => break listener,
                     Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
                 }
             };
-            told.send(listener.local_addr().unwrap().to_string())
-                .unwrap();
+            told.send(()).unwrap();
             net::server(ChannelOptions::default())
                 .add_service(pb::journals_server::JournalsServer::new(fake.clone()))
                 .add_service(pb::workers_server::WorkersServer::new(fake.clone()))
@@ -163,9 +249,10 @@ impl FakeCluster {
                 .await
                 .unwrap();
         });
-        let address = address.await.unwrap();
-        self.shared().addresses[node] = address;
+        let listens = tokio::time::timeout(DEADLINE, listens).await;
         self.nodes[node] = Some(runtime);
+        let address = self.address(node);
+        assert!(matches!(listens, Ok(Ok(()))), "cannot listen on {address}");
     }
 
     pub(super) fn address(&self, node: usize) -> String {
@@ -186,6 +273,30 @@ impl FakeCluster {
 
     pub(super) fn fault(&self, node: usize, change: impl FnOnce(&mut Faults)) {
         change(&mut self.shared().faults[node]);
+    }
+
+    /// How often the node's faults have come true.
+    pub(super) fn fired(&self, node: usize) -> Fired {
+        self.shared().fired[node].clone()
+    }
+
+    /// Waits until `condition` holds of the cluster.
+    pub(super) async fn until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
+        let waited = tokio::time::timeout(DEADLINE, async {
+            while !condition(self) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        });
+        assert!(waited.await.is_ok(), "not within {DEADLINE:?}: {what}");
+    }
+
+    /// Carries out the opens that were left for later.
+    pub(super) fn carry_out_late(&self) {
+        let late = std::mem::take(&mut self.shared().late);
+        assert!(!late.is_empty(), "no open was left for later");
+        for open in late {
+            self.apply(&open).unwrap();
+        }
     }
 
     /// The bytes of a journal, and its writer's token.
@@ -259,16 +370,16 @@ impl Node {
     ) -> Result<Outcome, Status> {
         let command = wrap(message.try_into().map_err(bad_request)?);
         let mut shared = self.shared();
-        if shared.faults[self.node].no_leader {
-            let code = Code::Unavailable;
-            return Err(failed(code, "no_leader", pb::Effect::None, None));
+        shared.led(self.node)?;
+        let (faults, fired) = shared.faults(self.node);
+        if fires(&mut faults.bad_requests, &mut fired.bad_requests) {
+            return Err(bad_request(CodecError::field("request", "by the test")));
         }
         let outcome = shared.apply(&command);
         shared.carried_out[self.node] += 1;
-        let faults = &mut shared.faults[self.node];
-        if faults.lost_answers > 0 {
-            faults.lost_answers -= 1;
-            return Err(Status::unavailable("connection reset by the test"));
+        let (faults, fired) = shared.faults(self.node);
+        if fires(&mut faults.lost_answers, &mut fired.lost_answers) {
+            return Err(broken());
         }
         outcome.map_err(rejected)
     }
@@ -293,18 +404,19 @@ impl Node {
             expected: open.expected_offset.map(Offset),
         });
         let mut shared = self.shared();
-        if shared.faults[self.node].no_leader {
-            let code = Code::Unavailable;
-            return Err(failed(code, "no_leader", pb::Effect::None, None));
-        }
+        shared.led(self.node)?;
         shared.append_opens[self.node] += 1;
+        let (faults, fired) = shared.faults(self.node);
+        if fires(&mut faults.late_opens, &mut fired.late_opens) {
+            shared.late.push(command);
+            return Err(broken());
+        }
         let Outcome::JournalOpened(opened) = shared.apply(&command).map_err(rejected)? else {
             panic!("an open answers with what it opened");
         };
-        let faults = &mut shared.faults[self.node];
-        if faults.lost_answers > 0 {
-            faults.lost_answers -= 1;
-            return Err(Status::unavailable("connection reset by the test"));
+        let (faults, fired) = shared.faults(self.node);
+        if fires(&mut faults.lost_answers, &mut fired.lost_answers) {
+            return Err(broken());
         }
         let leads = shared.leader == self.node;
         Ok(pb::AppendOpened {
@@ -341,14 +453,41 @@ impl Node {
         let _ = answers
             .send(answer(append_response::Response::Opened(opened)))
             .await;
+        {
+            let mut shared = self.shared();
+            let (faults, fired) = shared.faults(self.node);
+            if faults.break_opened {
+                fired.broken_opened += 1;
+                return Err(broken());
+            }
+        }
         let mut messages = 0;
         while let Some(request) = requests.message().await? {
             let Some(Wire::Data(data)) = request.request else {
                 return Err(Status::invalid_argument("no data"));
             };
             assert_eq!(crc32c::crc32c(&data.data), data.crc32c);
-            let faults = self.shared().faults[self.node].clone();
-            if faults.swallow_appends {
+            let only_write = {
+                let mut shared = self.shared();
+                let (faults, fired) = shared.faults(self.node);
+                if fires(&mut faults.damaged_appends, &mut fired.damaged_appends) {
+                    return Err(bad_request(CodecError::field("data", "it was damaged")));
+                }
+                if faults.swallow_appends {
+                    fired.swallowed_appends += 1;
+                    continue;
+                }
+                fired.only_written_appends += u32::from(faults.only_write_appends);
+                faults.only_write_appends
+            };
+            if only_write {
+                let progress = pb::AppendProgress {
+                    written: data.at + data.data.len() as u64,
+                    durable: tail,
+                    log_index: self.shared().log_index,
+                };
+                let progress = append_response::Response::Progress(progress);
+                let _ = answers.send(answer(progress)).await;
                 continue;
             }
             let append = Append {
@@ -367,8 +506,16 @@ impl Node {
             };
             tail = done.remove(0).map_err(rejected)?.tail.0;
             messages += 1;
-            if faults.break_appends_after == Some(messages) {
-                return Err(Status::unavailable("connection reset by the test"));
+            {
+                let mut shared = self.shared();
+                let (faults, fired) = shared.faults(self.node);
+                if faults
+                    .break_appends_after
+                    .is_some_and(|after| messages >= after)
+                {
+                    fired.broken_appends += 1;
+                    return Err(broken());
+                }
             }
             let progress = pb::AppendProgress {
                 written: tail,
@@ -415,9 +562,10 @@ impl pb::journals_server::Journals for Node {
     ) -> Result<Response<Self::ReadStream>, Status> {
         let request = request.into_inner();
         let journal = wire::journal_from_pb(request.journal).map_err(bad_request)?;
-        let shared = self.shared();
-        let found = shared.state.journal(&journal).map_err(rejected)?;
+        let mut shared = self.shared();
         let faults = shared.faults[self.node].clone();
+        let mut fired = shared.fired[self.node].clone();
+        let found = shared.state.journal(&journal).map_err(rejected)?;
         let stat = self.stat(&shared, found);
         let bytes = shared.bytes.get(&found.id).cloned().unwrap_or_default();
         let to = request.to.unwrap_or(stat.tail);
@@ -438,9 +586,11 @@ impl pb::journals_server::Journals for Node {
         let mut at = request.from;
         for (index, piece) in bytes[range].chunks(READ_BYTES).enumerate() {
             if faults.break_reads_after == Some(u32::try_from(index).unwrap()) {
-                answers.push(Err(Status::unavailable("connection reset by the test")));
+                fired.broken_reads += 1;
+                answers.push(Err(broken()));
                 break;
             }
+            fired.corrupt_reads += u32::from(faults.corrupt_reads);
             answers.push(Ok(read_response::Response::Data(pb::ReadData {
                 at,
                 data: Bytes::copy_from_slice(piece),
@@ -448,6 +598,7 @@ impl pb::journals_server::Journals for Node {
             })));
             at += piece.len() as u64;
         }
+        shared.fired[self.node] = fired;
         let answers = answers.into_iter().map(|answer| {
             answer.map(|response| pb::ReadResponse {
                 response: Some(response),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::super::{
-    AppendOptions, AppendPhase, AppendStream, Client, ClientError, Effect, ErrorKind,
+    AppendOptions, AppendStream, Client, ClientError, Effect, ErrorKind,
     testing::{FakeCluster, RAW, open_worker, worker},
 };
 use super::{foreign_takeover, pattern};
@@ -16,6 +16,31 @@ async fn open(client: &Client, epoch: Epoch, journal: &JournalRef) -> AppendStre
     AppendStream::open(client, journal, RAW, epoch, None, options)
         .await
         .unwrap()
+}
+
+/// Whether node 0 has taken bytes that it will not answer.
+fn swallowed(cluster: &FakeCluster) -> bool {
+    cluster.fired(0).swallowed_appends > 0
+}
+
+/// Someone else opens the journal under the same epoch, and appends.
+fn foreign_append(cluster: &FakeCluster, journal: &JournalRef, epoch: Epoch, data: &'static [u8]) {
+    let opened = cluster.apply(&Command::OpenJournal(OpenJournal {
+        journal: journal.clone(),
+        kind: RAW,
+        epoch,
+        expected: None,
+    }));
+    let Ok(Outcome::JournalOpened(opened)) = opened else {
+        panic!("{opened:?}");
+    };
+    let append = Append {
+        journal: opened.journal,
+        token: opened.token,
+        at: opened.tail,
+        data: Bytes::from_static(data),
+    };
+    cluster.apply(&Command::Append(vec![append])).unwrap();
 }
 
 #[tokio::test]
@@ -77,34 +102,49 @@ async fn lost_nodes_and_lost_answers_neither_lose_nor_double_bytes() {
     let (epoch, journal) = open_worker(&client, "j").await;
     let mut stream = open(&client, epoch, &journal).await;
     let sent = pattern(600_000);
+    let fired = |cluster: &FakeCluster| {
+        let fired = (0..3).map(|node| cluster.fired(node));
+        fired.fold((0, 0), |(lost, broken), fired| {
+            (lost + fired.lost_answers, broken + fired.broken_appends)
+        })
+    };
+    let mut leader = 0;
     for (round, part) in sent.chunks(20_000).enumerate() {
-        // The node that serves now; or none, while the stream is looking for one.
-        let serving = (0..3).find(|node| match stream.watch().phase() {
-            AppendPhase::Streaming { address } => address == cluster.address(*node),
-            _ => false,
-        });
-        let (serving, other) = (serving.unwrap_or(0), (serving.unwrap_or(0) + 1) % 3);
         let before = stream.end();
+        let (lost, broken) = fired(&cluster);
         if round % 3 == 1 {
-            cluster.fault(serving, |faults| faults.break_appends_after = Some(3));
-            cluster.fault(other, |faults| faults.lost_answers = 1);
+            for node in 0..3 {
+                cluster.fault(node, |faults| faults.break_appends_after = Some(3));
+            }
+            cluster.fault(leader, |faults| faults.lost_answers = 1);
         }
         for piece in part.chunks(1_500) {
             stream.append(Bytes::copy_from_slice(piece)).await.unwrap();
         }
-        if round % 3 == 2 {
-            cluster.lead(other);
-            cluster.kill(serving); // with bytes on their way
-            cluster.restart(serving).await;
+        if round % 3 == 1 {
+            let what = "a broken stream, and the lost answer of a re-open";
+            cluster
+                .until(what, |cluster| {
+                    let (lost_now, broken_now) = fired(cluster);
+                    lost_now > lost && broken_now > broken
+                })
+                .await;
+            for node in 0..3 {
+                cluster.fault(node, |faults| faults.break_appends_after = None);
+            }
         }
-        for node in 0..3 {
-            cluster.fault(node, |faults| faults.break_appends_after = None);
+        if round % 3 == 2 {
+            let old = leader;
+            leader = (leader + 1) % 3;
+            cluster.lead(leader);
+            cluster.kill(old); // with bytes on their way
+            cluster.restart(old).await;
         }
         stream.wait_durable(before).await.unwrap();
     }
     stream.close().await.unwrap();
-    let opens: u32 = (0..3).map(|node| cluster.append_opens(node)).sum();
-    assert!(opens > 10, "the faults fired: {opens} opens");
+    let (lost, broken) = fired(&cluster);
+    assert!(lost >= 10 && broken >= 10, "{lost} lost, {broken} broken");
     assert_eq!(cluster.journal(&journal).0, sent);
 }
 
@@ -121,6 +161,7 @@ async fn what_a_reopen_finds_durable_comes_with_a_log_index_that_covers_it() {
     let end = stream.append(Bytes::from_static(b"def")).await.unwrap();
     let found = stream.wait_durable(end).await.unwrap();
     assert_eq!(cluster.append_opens(0), 2, "the session was lost");
+    assert_eq!(cluster.fired(0).broken_appends, 1);
     assert!(
         found.log_index > heard.log_index,
         "{found:?} after {heard:?}"
@@ -176,25 +217,10 @@ async fn a_writer_that_came_and_went_during_an_outage_ends_the_stream() {
     // Sent and not answered: without the token's word, the stranger's bytes would pass for these.
     cluster.fault(0, |faults| faults.swallow_appends = true);
     stream.append(Bytes::from_static(b"mine!")).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    cluster.until("bytes on their way", swallowed).await;
     cluster.kill(0);
     cluster.fault(0, |faults| faults.swallow_appends = false);
-    let opened = cluster.apply(&Command::OpenJournal(OpenJournal {
-        journal: journal.clone(),
-        kind: RAW,
-        epoch,
-        expected: None,
-    }));
-    let Ok(Outcome::JournalOpened(opened)) = opened else {
-        panic!("{opened:?}");
-    };
-    let append = Append {
-        journal: opened.journal,
-        token: opened.token,
-        at: opened.tail,
-        data: Bytes::from_static(b"yours"),
-    };
-    cluster.apply(&Command::Append(vec![append])).unwrap();
+    foreign_append(&cluster, &journal, epoch, b"yours");
     cluster.restart(0).await;
     let error = stream.wait_durable(Offset(6)).await.unwrap_err();
     assert!(matches!(error, ClientError::Superseded { .. }), "{error}");
@@ -208,8 +234,8 @@ async fn a_writer_that_came_and_went_during_an_outage_ends_the_stream() {
 
 #[tokio::test]
 async fn an_own_open_that_is_carried_out_without_an_answer_does_not_count_as_a_stranger() {
-    let cluster = FakeCluster::start(2).await;
-    let client = cluster.client(&[0, 1]);
+    let cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
     let (epoch, journal) = open_worker(&client, "j").await;
     let mut stream = open(&client, epoch, &journal).await;
     cluster.fault(0, |faults| {
@@ -217,10 +243,15 @@ async fn an_own_open_that_is_carried_out_without_an_answer_does_not_count_as_a_s
         faults.lost_answers = 3;
     });
     stream.append(Bytes::from_static(b"abc")).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    cluster
+        .until("three opens without an answer", |cluster| {
+            cluster.fired(0).lost_answers == 3
+        })
+        .await;
     cluster.fault(0, |faults| faults.break_appends_after = None);
     stream.append(Bytes::from_static(b"def")).await.unwrap();
     stream.close().await.unwrap();
+    assert_eq!(cluster.fired(0).broken_appends, 1);
     assert_eq!(cluster.journal(&journal).0, b"abcdef");
 }
 
@@ -241,6 +272,7 @@ async fn appends_wait_while_the_window_is_full() {
     assert!(waited.is_err(), "it must wait");
     let queued = stream.end().0;
     assert!(queued > 0 && queued <= 100_000, "{queued}");
+    cluster.until("bytes that nobody answers", swallowed).await;
 }
 
 #[tokio::test]
@@ -256,7 +288,7 @@ async fn a_stream_without_progress_gives_up_with_unknown_effect() {
     let mut stream = opened.await.unwrap();
     cluster.fault(0, |faults| faults.swallow_appends = true);
     let end = stream.append(Bytes::from_static(b"abc")).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    cluster.until("bytes on their way", swallowed).await;
     cluster.kill(0);
     let error = stream.wait_durable(end).await.unwrap_err();
     assert_eq!(

@@ -57,7 +57,11 @@ async fn nodes_without_a_leader_are_asked_until_there_is_one() {
     let client = cluster.client(&[0, 1]);
     let worker = worker();
     let (opened, ()) = tokio::join!(client.open_worker(&worker, None), async {
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        cluster
+            .until("both were asked, and refused", |cluster| {
+                (0..2).all(|node| cluster.fired(node).no_leader > 0)
+            })
+            .await;
         for node in 0..2 {
             cluster.fault(node, |faults| faults.no_leader = false);
         }
@@ -78,6 +82,7 @@ async fn a_cluster_without_a_leader_is_told_from_one_that_is_not_there() {
         (error.kind(), error.effect()),
         (ErrorKind::Unhealthy, Effect::None)
     );
+    assert!(cluster.fired(0).no_leader > 0);
 }
 
 #[tokio::test]
@@ -101,6 +106,7 @@ async fn what_is_safe_to_repeat_is_repeated_after_a_lost_answer() {
     let client = cluster.client(&[0, 1]);
     cluster.fault(0, |faults| faults.lost_answers = 1);
     client.open_worker(&worker(), None).await.unwrap();
+    assert_eq!(cluster.fired(0).lost_answers, 1);
     cluster.fault(0, |faults| faults.lost_answers = 1);
     let id = CheckpointId {
         rollback_epoch: 0,
@@ -110,6 +116,7 @@ async fn what_is_safe_to_repeat_is_repeated_after_a_lost_answer() {
         .commit_checkpoint(&worker(), Epoch(1), id, BTreeMap::new())
         .await;
     assert!(committed.is_ok(), "{committed:?}");
+    assert_eq!(cluster.fired(0).lost_answers, 2);
 }
 
 #[tokio::test]
@@ -122,6 +129,7 @@ async fn a_takeover_without_expected_epoch_is_not_repeated_after_a_lost_answer()
         .takeover(&worker(), None, RestorePoint::Latest, "test")
         .await;
     assert_eq!(taken.unwrap_err().effect(), Effect::Unknown);
+    assert_eq!(cluster.fired(0).lost_answers, 1);
     assert_eq!(cluster.epoch(&worker()), Epoch(2), "one takeover, not two");
 }
 
@@ -143,6 +151,7 @@ async fn a_refusal_after_a_lost_answer_does_not_claim_that_nothing_happened() {
         (error.kind(), error.effect()),
         (ErrorKind::Rejected, Effect::Unknown)
     );
+    assert_eq!(cluster.fired(0).lost_answers, 1);
 }
 
 #[tokio::test]
