@@ -7,6 +7,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::{
     AppendOptions, AppendPhase, AppendProgress, State,
+    opens::{Foreign, Opens},
     session::{Session, message},
     window::{OutOfWindow, Window},
 };
@@ -17,7 +18,7 @@ use crate::{
         retry::Backoff,
     },
     codec::wire,
-    domain::{Epoch, FencingToken, JournalKind, JournalRef, Offset, Rejected},
+    domain::{Epoch, JournalKind, JournalRef, Offset, Rejected},
     env::time::{self, Instant},
     pb,
 };
@@ -42,6 +43,7 @@ pub(super) struct Driver {
     pub(super) queue: mpsc::UnboundedReceiver<Bytes>,
     pub(super) permits: Arc<Semaphore>,
     pub(super) state: Arc<watch::Sender<State>>,
+    pub(super) opens: Opens,
 }
 
 /// How a session ended.
@@ -57,10 +59,6 @@ enum End {
 /// What outlives a session.
 struct Stream {
     window: Window,
-    /// The token of the newest open that answered.
-    token: FencingToken,
-    /// Opens since that may have been carried out without an answer: each may have drawn a writer number.
-    unanswered: u64,
     progressed: Instant,
     stalls: u32,
     wrong_offsets: u32,
@@ -119,7 +117,6 @@ impl Driver {
         let mut tried = Tried::default();
         let mut backoff = Backoff::of_streams();
         let mut queue = Vec::new();
-        let mut unanswered = 0;
         let mut redirects = 1;
         loop {
             if stream.as_ref().is_some_and(|stream| self.is_done(stream)) {
@@ -135,8 +132,7 @@ impl Driver {
             let failure = match opened.await {
                 Ok(session) => {
                     self.client.directory().succeeded(&address);
-                    self.admit(stream, &session, unanswered)?;
-                    unanswered = 0;
+                    self.admit(stream, &session)?;
                     match &session.leader {
                         Some(leader) if redirects > 0 => {
                             redirects -= 1;
@@ -150,7 +146,9 @@ impl Driver {
                 }
                 Err(failure) => failure,
             };
-            unanswered += u64::from(failure.effect == Effect::Unknown);
+            if failure.effect == Effect::Unknown {
+                self.opens.went_unanswered();
+            }
             self.client.note_failure(&address, &failure);
             tried.record(&address, &failure.reason);
             let since = stream.as_ref().map_or(began, |stream| stream.progressed);
@@ -182,37 +180,19 @@ impl Driver {
         }
     }
 
-    /// Takes in the token of a session that opened. Each open draws the next writer number, so a number that this stream's
-    /// own opens cannot explain was drawn by someone else.
-    fn admit(
-        &self,
-        stream: &mut Option<Stream>,
-        session: &Session,
-        unanswered: u64,
-    ) -> Result<(), ClientError> {
-        let Some(stream) = stream else {
+    /// Takes in the token of a session that opened.
+    fn admit(&mut self, stream: &mut Option<Stream>, session: &Session) -> Result<(), ClientError> {
+        let answered = self.opens.answered(session.token);
+        answered.map_err(|foreign| self.superseded(foreign))?;
+        if stream.is_none() {
             *stream = Some(Stream {
                 window: Window::new(session.tail),
-                token: session.token,
-                unanswered: 0,
                 progressed: Instant::now(),
                 stalls: 0,
                 wrong_offsets: 0,
                 closing: false,
             });
-            return Ok(());
-        };
-        stream.unanswered += unanswered;
-        let drawn = session.token.writer.0.saturating_sub(stream.token.writer.0);
-        if session.token.epoch != self.epoch || drawn > stream.unanswered + 1 {
-            return Err(ClientError::Superseded {
-                journal: self.journal.clone(),
-                held: stream.token,
-                newest: session.token,
-            });
         }
-        stream.token = session.token;
-        stream.unanswered = stream.unanswered.saturating_sub(drawn.saturating_sub(1));
         Ok(())
     }
 
@@ -338,19 +318,12 @@ impl Driver {
         };
         match **rejected {
             // An open of this stream that went unanswered was carried out late.
-            Rejected::WriterFenced { newest, .. }
-                if newest.epoch == self.epoch
-                    && newest.writer.0
-                        <= stream.token.writer.0.saturating_add(stream.unanswered) =>
-            {
+            Rejected::WriterFenced { newest, .. } if self.opens.explain(newest) => {
                 End::Lost(address, failure)
             }
             Rejected::WriterFenced { newest, .. } if newest.epoch == self.epoch => {
-                End::Failed(ClientError::Superseded {
-                    journal: self.journal.clone(),
-                    held: stream.token,
-                    newest,
-                })
+                let held = self.opens.held();
+                End::Failed(self.superseded(Foreign { held, newest }))
             }
             // Bytes were lost on their way to the leader: the tail of a re-open says which, and is checked.
             Rejected::WrongOffset { .. } if stream.wrong_offsets < WRONG_OFFSETS_MAX => {
@@ -408,11 +381,22 @@ impl Driver {
         closing && self.queue.is_empty() && stream.window.is_empty()
     }
 
-    /// Whether bytes are on their way whose fate is not known.
+    /// Whether something is on its way whose fate is not known: bytes, or an open, which makes the journal and fences
+    /// whoever writes it.
     fn effect(&self, stream: Option<&Stream>) -> Effect {
-        match stream {
-            Some(stream) if stream.window.sent() > stream.window.durable() => Effect::Unknown,
-            _ => Effect::None,
+        let sent = |stream: &Stream| stream.window.sent() > stream.window.durable();
+        if self.opens.any_unanswered() || stream.is_some_and(sent) {
+            Effect::Unknown
+        } else {
+            Effect::None
+        }
+    }
+
+    fn superseded(&self, foreign: Foreign) -> ClientError {
+        ClientError::Superseded {
+            journal: self.journal.clone(),
+            held: foreign.held,
+            newest: foreign.newest,
         }
     }
 

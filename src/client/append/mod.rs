@@ -6,6 +6,7 @@
 //! stream for good.
 
 mod driver;
+mod opens;
 mod session;
 mod window;
 
@@ -20,6 +21,7 @@ use crate::{
     env::task::{self, AbortHandle},
 };
 use driver::Driver;
+use opens::Opens;
 
 /// How an [`AppendStream`] behaves.
 #[derive(Debug, Clone)]
@@ -145,6 +147,7 @@ impl AppendStream {
             queue: queued,
             permits: permits.clone(),
             state,
+            opens: Opens::default(),
         };
         let task = task::spawn(driver.run()).abort_handle();
         let mut stream = Self {

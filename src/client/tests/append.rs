@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::super::{
-    AppendOptions, AppendStream, Client, ClientError, Effect, ErrorKind,
+    AppendOptions, AppendStream, Client, ClientError, ClientOptions, Effect, ErrorKind,
     testing::{FakeCluster, RAW, open_worker, worker},
 };
 use super::{foreign_takeover, pattern};
@@ -16,6 +16,14 @@ async fn open(client: &Client, epoch: Epoch, journal: &JournalRef) -> AppendStre
     AppendStream::open(client, journal, RAW, epoch, None, options)
         .await
         .unwrap()
+}
+
+/// A client that gives up soon.
+fn impatient(cluster: &FakeCluster) -> Client {
+    let mut options = ClientOptions::new([cluster.address(0)]);
+    options.timeout = Duration::from_millis(500);
+    options.attempt_timeout = Duration::from_millis(200);
+    Client::new(options).unwrap()
 }
 
 /// Whether node 0 has taken bytes that it will not answer.
@@ -230,6 +238,41 @@ async fn a_writer_that_came_and_went_during_an_outage_ends_the_stream() {
         "nothing of it was acknowledged"
     );
     assert_eq!(cluster.journal(&journal).0, b"yours");
+}
+
+#[tokio::test]
+async fn a_first_open_that_is_carried_out_late_does_not_end_its_own_stream() {
+    let cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    let (epoch, journal) = open_worker(&client, "j").await;
+    cluster.fault(0, |faults| faults.late_opens = 1);
+    let mut stream = open(&client, epoch, &journal).await;
+    assert_eq!(cluster.fired(0).late_opens, 1);
+    cluster.carry_out_late();
+    stream.append(Bytes::from_static(b"abc")).await.unwrap();
+    stream.close().await.unwrap();
+    assert_eq!(cluster.append_opens(0), 3, "fenced by its own open");
+    assert_eq!(cluster.journal(&journal).0, b"abc");
+}
+
+#[tokio::test]
+async fn a_first_open_without_an_answer_may_yet_be_carried_out() {
+    let cluster = FakeCluster::start(1).await;
+    let (epoch, journal) = open_worker(&cluster.client(&[0]), "j").await;
+    cluster.fault(0, |faults| faults.late_opens = u32::MAX);
+    let client = impatient(&cluster);
+    let options = AppendOptions::of(&client);
+    let opened = AppendStream::open(&client, &journal, RAW, epoch, None, options);
+    let error = opened.await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.effect()),
+        (ErrorKind::Timeout, Effect::Unknown),
+        "{error}"
+    );
+    assert!(!error.to_string().contains("nothing was changed"));
+    assert!(cluster.fired(0).late_opens > 0);
+    cluster.carry_out_late();
+    assert!(cluster.journal(&journal).1.writer.0 > 0, "as was warned of");
 }
 
 #[tokio::test]
