@@ -217,6 +217,17 @@ impl FakeCluster {
         }
     }
 
+    /// Waits until nobody listens at a node that was killed: what it ran ends in its own time.
+    pub(super) async fn gone(&self, node: usize) {
+        let address = self.address(node);
+        let gone = tokio::time::timeout(DEADLINE, async {
+            while net::connect(&address).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        });
+        assert!(gone.await.is_ok(), "{address} is still there");
+    }
+
     /// Starts a node, at the address it had.
     pub(super) async fn restart(&mut self, node: usize) {
         self.kill(node);

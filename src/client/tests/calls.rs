@@ -33,8 +33,10 @@ async fn any_reachable_endpoint_is_enough_and_leads_to_the_leader() {
 async fn without_any_node_the_error_names_everyone_tried() {
     let mut cluster = FakeCluster::start(2).await;
     let client = cluster.client(&[0, 1]);
-    cluster.kill(0);
-    cluster.kill(1);
+    for node in 0..2 {
+        cluster.kill(node);
+        cluster.gone(node).await;
+    }
     let error = client.open_worker(&worker(), None).await.unwrap_err();
     assert_eq!(
         (error.kind(), error.effect()),
