@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     client::{
-        Client, ClientError, Effect, Tried,
+        Client, ClientError, Effect, Floor, Tried,
         failure::{Failure, FailureKind},
         retry::Backoff,
     },
@@ -59,6 +59,8 @@ enum End {
 /// What outlives a session.
 struct Stream {
     window: Window,
+    /// Opens since the last session that went on may have been someone else's: what they left is to be compared.
+    doubt: Option<Foreign>,
     progressed: Instant,
     stalls: u32,
     wrong_offsets: u32,
@@ -85,8 +87,11 @@ impl Driver {
             let Some(stream) = &mut stream else {
                 continue;
             };
-            self.begin(stream, &opened)?;
-            match self.exchange(stream, opened).await {
+            let end = match self.begin(stream, &opened).await {
+                Ok(()) => self.exchange(stream, opened).await,
+                Err(end) => end,
+            };
+            match end {
                 End::Closed => return Ok(()),
                 End::Failed(error) => return Err(error),
                 End::Lost(address, failure) => {
@@ -183,26 +188,55 @@ impl Driver {
     /// Takes in the token of a session that opened.
     fn admit(&mut self, stream: &mut Option<Stream>, session: &Session) -> Result<(), ClientError> {
         let answered = self.opens.answered(session.token);
-        answered.map_err(|foreign| self.superseded(foreign))?;
-        if stream.is_none() {
-            *stream = Some(Stream {
-                window: Window::new(session.tail),
-                progressed: Instant::now(),
-                stalls: 0,
-                wrong_offsets: 0,
-                closing: false,
-            });
+        let doubt = answered.map_err(|foreign| self.superseded(foreign))?;
+        let stream = stream.get_or_insert_with(|| Stream {
+            window: Window::new(session.tail),
+            doubt: None,
+            progressed: Instant::now(),
+            stalls: 0,
+            wrong_offsets: 0,
+            closing: false,
+        });
+        stream.doubt = doubt.or(stream.doubt);
+        Ok(())
+    }
+
+    /// Makes sure that what the journal has behind the durable end was written by this stream. An open of it that went
+    /// unanswered explains a writer number even if it came to nothing and the number was drawn by someone else, whose bytes
+    /// would then pass for bytes of this stream that were sent and not acknowledged. Equal bytes are right, whoever wrote
+    /// them; and whoever it was is fenced by now, so that nothing follows them.
+    async fn verify(&self, stream: &Stream, session: &Session) -> Result<(), End> {
+        let (from, to) = (stream.window.durable(), session.tail);
+        let Some(foreign) = stream
+            .doubt
+            .filter(|_| from < to && to <= stream.window.sent())
+        else {
+            return Ok(());
+        };
+        // Whatever stops the read, the next session tries again.
+        let lost = |error: ClientError| {
+            End::Lost(session.address.clone(), Failure::lost(error.to_string()))
+        };
+        let floor = Floor::LogIndex(session.log_index);
+        let read = self.client.read(&self.journal, from, Some(to), floor);
+        let mut read = read.await.map_err(lost)?;
+        while let Some((at, data)) = read.next().await.map_err(lost)? {
+            if !stream.window.holds(at, &data) {
+                return Err(End::Failed(self.superseded(foreign)));
+            }
         }
         Ok(())
     }
 
     /// Aligns the window with the tail that the session begins at.
-    fn begin(&self, stream: &mut Stream, session: &Session) -> Result<(), ClientError> {
+    async fn begin(&self, stream: &mut Stream, session: &Session) -> Result<(), End> {
+        self.verify(stream, session).await?;
+        stream.doubt = None;
         let before = stream.window.durable();
         let freed = stream
             .window
             .reopen(session.tail)
-            .map_err(|out| self.mismatch(session.tail, out))?;
+            .map_err(|out| End::Failed(self.mismatch(session.tail, out)))?;
         self.permits.add_permits(freed);
         if session.tail > before {
             stream.progressed = Instant::now();

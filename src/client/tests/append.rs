@@ -241,6 +241,29 @@ async fn a_writer_that_came_and_went_during_an_outage_ends_the_stream() {
 }
 
 #[tokio::test]
+async fn a_stranger_is_found_out_even_where_a_lost_open_of_this_stream_could_explain_it() {
+    let mut cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    let (epoch, journal) = open_worker(&client, "j").await;
+    let mut stream = open(&client, epoch, &journal).await;
+    cluster.fault(0, |faults| faults.swallow_appends = true);
+    stream.append(Bytes::from_static(b"mine!")).await.unwrap();
+    cluster.until("bytes on their way", swallowed).await;
+    cluster.kill(0);
+    foreign_append(&cluster, &journal, epoch, b"yours");
+    cluster.fault(0, |faults| {
+        faults.swallow_appends = false;
+        faults.late_opens = 1; // and it never is carried out
+    });
+    cluster.restart(0).await;
+    let error = stream.wait_durable(Offset(5)).await.unwrap_err();
+    assert!(matches!(error, ClientError::Superseded { .. }), "{error}");
+    assert_eq!(cluster.fired(0).late_opens, 1);
+    assert_eq!(stream.durable(), Offset(0), "none of it was acknowledged");
+    assert_eq!(cluster.journal(&journal).0, b"yours");
+}
+
+#[tokio::test]
 async fn a_first_open_that_is_carried_out_late_does_not_end_its_own_stream() {
     let cluster = FakeCluster::start(1).await;
     let client = cluster.client(&[0]);
@@ -347,6 +370,8 @@ async fn opening_while_no_node_runs_fails_in_time() {
     let client = cluster.client(&[0]);
     let (epoch, journal) = open_worker(&client, "j").await;
     cluster.kill(0);
+    cluster.gone(0).await;
+    let client = cluster.client(&[0]); // without a connection that breaks under the open
     let options = AppendOptions {
         give_up_after: None,
         ..AppendOptions::of(&client)
