@@ -118,7 +118,7 @@ impl Client {
                 return Err(self.give_up(attempts).await);
             };
             let limit = attempts.plan.attempt_timeout.min(attempts.remaining());
-            let failure = match self.attempt(&address, limit, &attempt).await? {
+            let failure = match self.attempt(&address, limit, &attempt).await {
                 Ok(value) => {
                     self.directory().succeeded(&address);
                     return Ok((value, address));
@@ -150,20 +150,20 @@ impl Client {
         address: &str,
         limit: Duration,
         attempt: &F,
-    ) -> Result<Result<T, Failure>, ClientError>
+    ) -> Result<T, Failure>
     where
         F: Fn(Target) -> A,
         A: Future<Output = Result<T, Status>>,
     {
         let target = Target {
-            channel: self.channel(address)?,
+            channel: self.channel(address).map_err(|e| Failure::no_channel(&e))?,
             limit,
         };
-        Ok(match time::timeout(limit, attempt(target)).await {
+        match time::timeout(limit, attempt(target)).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(status)) => Err(Failure::of(&status)),
             Err(_) => Err(Failure::timeout(limit)),
-        })
+        }
     }
 
     /// Remembers that `address` did not do, so that others come first.
@@ -242,14 +242,8 @@ impl Client {
             let request = target.request(pb::StatusRequest {});
             stub!(ClusterClient, target.channel).status(request).await
         };
-        let answer = match self.attempt(address, limit, &ask).await {
-            Ok(answer) => answer.map(tonic::Response::into_inner),
-            Err(error) => Err(Failure::new(
-                FailureKind::Connect,
-                Effect::None,
-                error.to_string(),
-            )),
-        };
+        let answer = self.attempt(address, limit, &ask).await;
+        let answer = answer.map(tonic::Response::into_inner);
         match &answer {
             Ok(status) => {
                 let mut directory = self.directory();
@@ -329,7 +323,9 @@ impl Attempts {
     fn note(&mut self, address: &str, failure: Failure) -> bool {
         self.tried.record(address, &failure.reason);
         let may_retry = failure.may_retry(self.plan.repeatable);
-        if failure.effect == Effect::Unknown && !is_final(&failure) {
+        // A decision to refuse is known, whatever else a node says of it.
+        let decided = matches!(failure.kind, FailureKind::Rejected(_));
+        if failure.effect == Effect::Unknown && !decided {
             self.effect = Effect::Unknown;
         }
         let heavier = |worst: &Failure| failure.weight() >= worst.weight();
@@ -349,11 +345,4 @@ impl Attempts {
             },
         }
     }
-}
-
-fn is_final(failure: &Failure) -> bool {
-    matches!(
-        failure.kind,
-        FailureKind::Rejected(_) | FailureKind::BadRequest
-    )
 }

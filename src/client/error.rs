@@ -135,10 +135,10 @@ pub enum ClientError {
         /// Whether the call may have happened.
         effect: Effect,
     },
-    /// A node tried, and says why it did not come to an end.
+    /// A node says why it did not come to an end; what came before, in this call or an earlier attempt of it, may have.
     #[error("cannot {what}: {reason}{}", match .effect {
         Effect::None => "",
-        Effect::Unknown => "; part of it may have been carried out: `dos-cluster status` shows what is",
+        Effect::Unknown => "; it, or part of it, may have been carried out: read the state before trying again",
     })]
     Failed {
         /// Verb and object of the call.
@@ -148,7 +148,8 @@ pub enum ClientError {
         /// Whether the call may have happened.
         effect: Effect,
     },
-    /// The call itself is wrong; nothing was changed.
+    /// The call itself is wrong; nothing was changed. Where an earlier attempt, or what a stream carried before, may have
+    /// been carried out, it is `Failed`.
     #[error("cannot {what}: {why}")]
     BadRequest {
         /// Verb and object of the call.

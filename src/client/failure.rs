@@ -16,7 +16,8 @@ pub(super) const DETAIL_KEY: &str = "dos-error-bin";
 pub(super) enum FailureKind {
     /// The cluster decided to refuse.
     Rejected(Box<Rejected>),
-    /// The call is wrong: every node would say so.
+    /// The call is wrong: every node would say so. Of itself it changed nothing, but messages of its stream before it, or an
+    /// earlier attempt, may have.
     BadRequest,
     /// The node could not be reached; the call never left.
     Connect,
@@ -70,6 +71,11 @@ impl Failure {
 
     pub(super) fn bad_answer(reason: impl Into<String>) -> Self {
         Self::new(FailureKind::BadAnswer, Effect::Unknown, reason)
+    }
+
+    /// An address that cannot be connected to as it is: the call never left, and other nodes may do.
+    pub(super) fn no_channel(error: &ClientError) -> Self {
+        Self::new(FailureKind::Connect, Effect::None, error.to_string())
     }
 
     /// What a gRPC status means. A node's detail is believed over the status code; without a detail only a connection
@@ -127,8 +133,13 @@ impl Failure {
             Code::DeadlineExceeded | Code::Cancelled => {
                 Self::new(FailureKind::Timeout, Effect::Unknown, status.message())
             }
-            Code::Unimplemented | Code::InvalidArgument | Code::NotFound | Code::OutOfRange => {
+            // No service took the call.
+            Code::Unimplemented => {
                 Self::new(FailureKind::BadRequest, Effect::None, status.message())
+            }
+            // Not a node's own words: it may be the answer that was too large, say.
+            Code::InvalidArgument | Code::NotFound | Code::OutOfRange => {
+                Self::new(FailureKind::BadRequest, Effect::Unknown, status.message())
             }
             Code::DataLoss => Self::new(FailureKind::Damaged, Effect::Unknown, status.message()),
             _ => Self::lost(deepest(status)),
@@ -167,7 +178,9 @@ impl Failure {
         let reason = self.reason;
         match self.kind {
             FailureKind::Rejected(rejected) => ClientError::Rejected { rejected, effect },
-            FailureKind::BadRequest => ClientError::BadRequest { what, why: reason },
+            FailureKind::BadRequest if effect == Effect::None => {
+                ClientError::BadRequest { what, why: reason }
+            }
             FailureKind::Connect if effect == Effect::None => {
                 ClientError::CannotConnect { what, tried }
             }
@@ -186,12 +199,17 @@ impl Failure {
             FailureKind::Overloaded if effect == Effect::None => {
                 ClientError::Overloaded { what, reason }
             }
-            FailureKind::Damaged => ClientError::Verification { what, tried },
-            FailureKind::Failed => ClientError::Failed {
-                what,
-                reason,
-                effect,
-            },
+            FailureKind::Damaged if effect == Effect::None => {
+                ClientError::Verification { what, tried }
+            }
+            // The node's words stand, but not that nothing was changed.
+            FailureKind::Failed | FailureKind::BadRequest | FailureKind::Damaged => {
+                ClientError::Failed {
+                    what,
+                    reason,
+                    effect,
+                }
+            }
             FailureKind::Connect
             | FailureKind::Timeout
             | FailureKind::Lost
@@ -307,6 +325,43 @@ mod tests {
             (failure.kind, failure.effect),
             (FailureKind::Lost, Effect::Unknown)
         );
+    }
+
+    #[test]
+    fn a_refusal_that_is_no_nodes_own_may_have_done_it() {
+        for code in [Code::InvalidArgument, Code::OutOfRange, Code::NotFound] {
+            let failure = Failure::of(&Status::new(code, "from somewhere on the way"));
+            assert_eq!(failure.kind, FailureKind::BadRequest);
+            assert_eq!(failure.effect, Effect::Unknown, "{code:?}");
+            let error = failure.into_error_at("open", "n1", Duration::ZERO);
+            assert_eq!(error.effect(), Effect::Unknown, "{error}");
+        }
+    }
+
+    #[test]
+    fn no_failure_forgets_that_an_earlier_attempt_may_have_done_it() {
+        for kind in [
+            FailureKind::Rejected(Box::new(Rejected::EmptyAppend {
+                journal: JournalId(1),
+            })),
+            FailureKind::BadRequest,
+            FailureKind::Connect,
+            FailureKind::NotReady,
+            FailureKind::NoQuorum,
+            FailureKind::Overloaded,
+            FailureKind::Timeout,
+            FailureKind::Lost,
+            FailureKind::Damaged,
+            FailureKind::BadAnswer,
+            FailureKind::Failed,
+        ] {
+            for effect in [Effect::None, Effect::Unknown] {
+                let last = Failure::new(kind.clone(), Effect::None, "why");
+                let tried = Tried::default();
+                let error = last.into_error("open".into(), tried, Duration::ZERO, effect);
+                assert_eq!(error.effect(), effect, "{kind:?}");
+            }
+        }
     }
 
     #[test]

@@ -27,8 +27,8 @@ use crate::{
 /// nothing was gained, so that a slow cluster is not kept busy with re-opens.
 const STALL: Duration = Duration::from_secs(5);
 const STALL_MAX: Duration = Duration::from_secs(60);
-/// Re-opens after an offset that the cluster refused, without progress between them.
-const WRONG_OFFSETS_MAX: u32 = 3;
+/// Re-opens after a session that was refused for what its messages carried, without progress between them.
+const REFUSALS_MAX: u32 = 3;
 
 /// What the driver is made of.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ struct Stream {
     doubt: Option<Foreign>,
     progressed: Instant,
     stalls: u32,
-    wrong_offsets: u32,
+    refusals: u32,
     closing: bool,
 }
 
@@ -194,7 +194,7 @@ impl Driver {
             doubt: None,
             progressed: Instant::now(),
             stalls: 0,
-            wrong_offsets: 0,
+            refusals: 0,
             closing: false,
         });
         stream.doubt = doubt.or(stream.doubt);
@@ -240,6 +240,7 @@ impl Driver {
         self.permits.add_permits(freed);
         if session.tail > before {
             stream.progressed = Instant::now();
+            stream.refusals = 0;
         }
         self.state.send_modify(|state| {
             state.progress.durable = session.tail;
@@ -327,7 +328,7 @@ impl Driver {
         if durable > before {
             stream.progressed = Instant::now();
             stream.stalls = 0;
-            stream.wrong_offsets = 0;
+            stream.refusals = 0;
         }
         self.permits.add_permits(freed);
         self.state.send_modify(|state| {
@@ -343,12 +344,10 @@ impl Driver {
 
     /// How a session ended that the node ended with a status.
     fn ended(&self, stream: &mut Stream, address: String, failure: Failure) -> End {
-        let FailureKind::Rejected(rejected) = &failure.kind else {
-            return if failure.may_retry(true) {
-                End::Lost(address, failure)
-            } else {
-                End::Failed(failure.into_error_at(&self.what(), &address, Duration::ZERO))
-            };
+        let rejected = match &failure.kind {
+            FailureKind::Rejected(rejected) => rejected,
+            FailureKind::BadRequest => return self.refused(stream, address, failure),
+            _ => return End::Lost(address, failure),
         };
         match **rejected {
             // An open of this stream that went unanswered was carried out late.
@@ -359,17 +358,33 @@ impl Driver {
                 let held = self.opens.held();
                 End::Failed(self.superseded(Foreign { held, newest }))
             }
-            // Bytes were lost on their way to the leader: the tail of a re-open says which, and is checked.
-            Rejected::WrongOffset { .. } if stream.wrong_offsets < WRONG_OFFSETS_MAX => {
-                stream.wrong_offsets += 1;
-                End::Lost(address, failure)
-            }
-            _ => {
-                let effect = self.effect(Some(stream));
-                let rejected = rejected.clone();
-                End::Failed(ClientError::Rejected { rejected, effect })
-            }
+            // Bytes were lost on their way to the leader: the tail of a re-open says which, and is checked. Empty or too
+            // large they only are when they were damaged on the way.
+            Rejected::WrongOffset { .. }
+            | Rejected::EmptyAppend { .. }
+            | Rejected::TooLarge { .. } => self.refused(stream, address, failure),
+            _ => self.failed(stream, &address, failure),
         }
+    }
+
+    /// How a session ended that was refused for what a message carried. This stream makes no such messages, so it was
+    /// damaged or lost on the way, and is sent again; but not for ever, for a node of another version refuses it each time.
+    fn refused(&self, stream: &mut Stream, address: String, failure: Failure) -> End {
+        if stream.refusals >= REFUSALS_MAX {
+            return self.failed(stream, &address, failure);
+        }
+        stream.refusals += 1;
+        End::Lost(address, failure)
+    }
+
+    /// The end of the stream for good, by what a node answered.
+    fn failed(&self, stream: &Stream, address: &str, failure: Failure) -> End {
+        let mut tried = Tried::default();
+        tried.record(address, &failure.reason);
+        let after = stream.progressed.elapsed();
+        // Of the refused message nothing is carried out; what was sent before it may be.
+        let effect = self.effect(Some(stream));
+        End::Failed(failure.into_error(self.what(), tried, after, effect))
     }
 
     /// An error when the stream has gone without progress for too long.

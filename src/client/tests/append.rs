@@ -322,6 +322,40 @@ async fn an_own_open_that_is_carried_out_without_an_answer_does_not_count_as_a_s
 }
 
 #[tokio::test]
+async fn bytes_damaged_on_the_way_are_sent_again() {
+    let cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    let (epoch, journal) = open_worker(&client, "j").await;
+    let mut stream = open(&client, epoch, &journal).await;
+    stream.append(Bytes::from_static(b"abc")).await.unwrap();
+    cluster.fault(0, |faults| faults.damaged_appends = 2);
+    stream.append(Bytes::from_static(b"def")).await.unwrap();
+    stream.close().await.unwrap();
+    assert_eq!(cluster.fired(0).damaged_appends, 2);
+    assert_eq!(cluster.journal(&journal).0, b"abcdef");
+}
+
+#[tokio::test]
+async fn bytes_that_always_arrive_damaged_end_the_stream_with_unknown_effect() {
+    let cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    let (epoch, journal) = open_worker(&client, "j").await;
+    let options = AppendOptions {
+        give_up_after: None,
+        ..AppendOptions::of(&client)
+    };
+    let opened = AppendStream::open(&client, &journal, RAW, epoch, None, options);
+    let mut stream = opened.await.unwrap();
+    cluster.fault(0, |faults| faults.damaged_appends = u32::MAX);
+    let end = stream.append(Bytes::from_static(b"abc")).await.unwrap();
+    let error = stream.wait_durable(end).await.unwrap_err();
+    // An earlier session's bytes may still be about to arrive, whatever the last one says of its own.
+    assert_eq!(error.effect(), Effect::Unknown, "{error}");
+    let fired = cluster.fired(0).damaged_appends;
+    assert!(fired > 1 && fired < 10, "{fired}");
+}
+
+#[tokio::test]
 async fn appends_wait_while_the_window_is_full() {
     let cluster = FakeCluster::start(1).await;
     cluster.fault(0, |faults| faults.swallow_appends = true);

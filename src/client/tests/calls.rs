@@ -157,6 +157,19 @@ async fn a_refusal_after_a_lost_answer_does_not_claim_that_nothing_happened() {
 }
 
 #[tokio::test]
+async fn a_node_that_does_not_understand_the_call_says_nothing_of_an_earlier_attempt() {
+    let cluster = FakeCluster::start(2).await;
+    let client = cluster.client(&[0, 1]);
+    cluster.fault(0, |faults| faults.lost_answers = 1);
+    cluster.fault(1, |faults| faults.bad_requests = 1); // of another version, say
+    let error = client.open_worker(&worker(), None).await.unwrap_err();
+    let fired = (cluster.fired(0).lost_answers, cluster.fired(1).bad_requests);
+    assert_eq!(fired, (1, 1), "{error}");
+    assert_eq!(cluster.epoch(&worker()), Epoch(1), "it was carried out");
+    assert_eq!(error.effect(), Effect::Unknown, "{error}");
+}
+
+#[tokio::test]
 async fn a_refusal_is_final_and_says_who_took_over() {
     let cluster = FakeCluster::start(1).await;
     let client = cluster.client(&[0]);
