@@ -225,8 +225,10 @@ pub enum ClientError {
         /// The token in force.
         newest: FencingToken,
     },
-    /// The append stream was closed, or its task is gone.
-    #[error("the append stream of journal {journal} is closed: open it again")]
+    /// The append stream was closed, or dropped: then what it had sent may still arrive.
+    #[error(
+        "the append stream of journal {journal} is closed, and what it had sent may still arrive: open it again"
+    )]
     Closed {
         /// The journal.
         journal: JournalRef,
@@ -270,11 +272,11 @@ impl ClientError {
             | Self::Verification { .. }
             | Self::MalformedJournal { .. }
             | Self::JournalCut { .. }
-            | Self::Closed { .. }
             | Self::LocalState { .. } => Effect::None,
-            Self::TailMismatch { .. } | Self::Superseded { .. } | Self::Local { .. } => {
-                Effect::Unknown
-            }
+            Self::TailMismatch { .. }
+            | Self::Superseded { .. }
+            | Self::Closed { .. }
+            | Self::Local { .. } => Effect::Unknown,
         }
     }
 

@@ -356,6 +356,22 @@ async fn bytes_that_always_arrive_damaged_end_the_stream_with_unknown_effect() {
 }
 
 #[tokio::test]
+async fn a_stream_that_is_dropped_leaves_open_what_arrives() {
+    let cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    let (epoch, journal) = open_worker(&client, "j").await;
+    cluster.fault(0, |faults| faults.swallow_appends = true);
+    let mut stream = open(&client, epoch, &journal).await;
+    let end = stream.append(Bytes::from_static(b"abc")).await.unwrap();
+    cluster.until("bytes on their way", swallowed).await;
+    let mut watch = stream.watch();
+    drop(stream);
+    let error = watch.wait_durable(end).await.unwrap_err();
+    assert!(matches!(error, ClientError::Closed { .. }), "{error}");
+    assert_eq!(error.effect(), Effect::Unknown, "{error}");
+}
+
+#[tokio::test]
 async fn appends_wait_while_the_window_is_full() {
     let cluster = FakeCluster::start(1).await;
     cluster.fault(0, |faults| faults.swallow_appends = true);
