@@ -44,6 +44,9 @@ pub(super) struct Driver {
     pub(super) permits: Arc<Semaphore>,
     pub(super) state: Arc<watch::Sender<State>>,
     pub(super) opens: Opens,
+    /// Pauses before the next open. They grow until something becomes durable: a session that opens and dies at once would
+    /// else have every open replicated, as fast as they go.
+    pub(super) backoff: Backoff,
 }
 
 /// How a session ended.
@@ -87,6 +90,7 @@ impl Driver {
             let Some(stream) = &mut stream else {
                 continue;
             };
+            let durable = stream.window.durable();
             let end = match self.begin(stream, &opened).await {
                 Ok(()) => self.exchange(stream, opened).await,
                 Err(end) => end,
@@ -95,21 +99,36 @@ impl Driver {
                 End::Closed => return Ok(()),
                 End::Failed(error) => return Err(error),
                 End::Lost(address, failure) => {
-                    self.client.note_failure(&address, &failure);
-                    tracing::debug!(journal = %self.journal, %address, reason = %failure.reason, "append stream lost; opening it again");
-                    if stream.window.is_empty() {
-                        stream.progressed = Instant::now();
-                        continue;
+                    self.lost(stream, &address, &failure).await?;
+                    if stream.window.durable() > durable {
+                        self.backoff.reset();
+                    } else if !self.is_done(stream) {
+                        time::sleep(self.backoff.pause()).await;
                     }
-                    let effect = self.effect(Some(stream));
-                    let mut tried = Tried::default();
-                    tried.record(&address, &failure.reason);
-                    let patience = self.options.give_up_after;
-                    self.check_patience(patience, stream.progressed, &failure, &mut tried, effect)
-                        .await?;
                 }
             }
         }
+    }
+
+    /// Takes in that a session was lost; an error when the stream is not to go on.
+    async fn lost(
+        &self,
+        stream: &mut Stream,
+        address: &str,
+        failure: &Failure,
+    ) -> Result<(), ClientError> {
+        self.client.note_failure(address, failure);
+        tracing::debug!(journal = %self.journal, %address, reason = %failure.reason, "append stream lost; opening it again");
+        if stream.window.is_empty() {
+            stream.progressed = Instant::now();
+            return Ok(());
+        }
+        let effect = self.effect(Some(stream));
+        let mut tried = Tried::default();
+        tried.record(address, &failure.reason);
+        let patience = self.options.give_up_after;
+        self.check_patience(patience, stream.progressed, failure, &mut tried, effect)
+            .await
     }
 
     /// Opens a session at the leader if it can be found, else at any node; until it succeeds, is refused, or takes too
@@ -120,7 +139,6 @@ impl Driver {
     ) -> Result<Option<Session>, ClientError> {
         let began = Instant::now();
         let mut tried = Tried::default();
-        let mut backoff = Backoff::of_streams();
         let mut queue = Vec::new();
         let mut redirects = 1;
         loop {
@@ -169,7 +187,7 @@ impl Driver {
             self.check_patience(patience, since, &failure, &mut tried, effect)
                 .await?;
             if failure.kind != FailureKind::Connect || queue.is_empty() {
-                time::sleep(backoff.pause()).await;
+                time::sleep(self.backoff.pause()).await;
             }
         }
     }

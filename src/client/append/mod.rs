@@ -15,7 +15,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc, watch};
 
-use super::{Client, ClientError};
+use super::{Client, ClientError, retry::Backoff};
 use crate::{
     domain::{Epoch, JournalKind, JournalRef, Offset, limits::APPEND_BYTES_MAX},
     env::task::{self, AbortHandle},
@@ -148,6 +148,7 @@ impl AppendStream {
             permits: permits.clone(),
             state,
             opens: Opens::default(),
+            backoff: Backoff::of_streams(),
         };
         let task = task::spawn(driver.run()).abort_handle();
         let mut stream = Self {

@@ -6,10 +6,13 @@ use bytes::Bytes;
 
 use super::super::{
     AppendOptions, AppendStream, Client, ClientError, ClientOptions, Effect, ErrorKind,
-    testing::{FakeCluster, RAW, open_worker, worker},
+    testing::{FakeCluster, Faults, RAW, open_worker, worker},
 };
 use super::{foreign_takeover, pattern};
-use crate::domain::{Append, Command, Epoch, JournalRef, Offset, OpenJournal, Outcome, Rejected};
+use crate::{
+    domain::{Append, Command, Epoch, JournalRef, Offset, OpenJournal, Outcome, Rejected},
+    env::time::Instant,
+};
 
 async fn open(client: &Client, epoch: Epoch, journal: &JournalRef) -> AppendStream {
     let options = AppendOptions::of(client);
@@ -353,6 +356,37 @@ async fn bytes_that_always_arrive_damaged_end_the_stream_with_unknown_effect() {
     assert_eq!(error.effect(), Effect::Unknown, "{error}");
     let fired = cluster.fired(0).damaged_appends;
     assert!(fired > 1 && fired < 10, "{fired}");
+}
+
+#[tokio::test]
+async fn a_session_that_dies_at_once_is_not_opened_again_without_a_pause() {
+    let mut cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    let (epoch, journal) = open_worker(&client, "j").await;
+    let options = AppendOptions {
+        give_up_after: None,
+        ..AppendOptions::of(&client)
+    };
+    let opened = AppendStream::open(&client, &journal, RAW, epoch, None, options);
+    let mut stream = opened.await.unwrap();
+    cluster.fault(0, |faults| faults.swallow_appends = true);
+    stream.append(Bytes::from_static(b"abc")).await.unwrap();
+    cluster.until("bytes on their way", swallowed).await;
+    let began = Instant::now();
+    cluster.fault(0, |faults| faults.break_opened = true);
+    cluster.kill(0);
+    cluster.restart(0).await;
+    cluster
+        .until("six sessions that die", |cluster| {
+            cluster.fired(0).broken_opened >= 6
+        })
+        .await;
+    // Between them are five pauses, each at least half of 25, 50, 100, 200 and 400 ms.
+    let took = began.elapsed();
+    assert!(took >= Duration::from_millis(387), "{took:?}");
+    cluster.fault(0, |faults| *faults = Faults::default());
+    stream.close().await.unwrap();
+    assert_eq!(cluster.journal(&journal).0, b"abc");
 }
 
 #[tokio::test]
