@@ -119,6 +119,9 @@ impl Driver {
     ) -> Result<(), ClientError> {
         self.client.note_failure(address, failure);
         tracing::debug!(journal = %self.journal, %address, reason = %failure.reason, "append stream lost; opening it again");
+        // What only that leader had may be lost with it.
+        self.state
+            .send_modify(|state| state.progress.written = state.progress.durable);
         if stream.window.is_empty() {
             stream.progressed = Instant::now();
             return Ok(());
@@ -176,9 +179,10 @@ impl Driver {
             tried.record(&address, &failure.reason);
             let since = stream.as_ref().map_or(began, |stream| stream.progressed);
             let effect = self.effect(stream.as_ref());
-            let patience = match stream {
-                Some(_) => self.options.give_up_after,
-                None => Some(self.client.options().timeout),
+            let patience = if self.state.borrow().opened.is_some() {
+                self.options.give_up_after
+            } else {
+                Some(self.client.options().timeout)
             };
             if !failure.may_retry(true) {
                 return Err(failure.into_error(self.what(), tried, began.elapsed(), effect));
@@ -264,7 +268,9 @@ impl Driver {
             state.progress.durable = session.tail;
             // What is durable may have been acknowledged to the session before, which did not hear it.
             state.progress.log_index = state.progress.log_index.max(session.log_index);
-            state.progress.written = state.progress.written.max(session.tail);
+            // The leader of now has what the journal has: more that an earlier one had is lost, and is sent again.
+            state.progress.written = session.tail;
+            state.opened.get_or_insert(session.tail);
             state.phase = AppendPhase::Streaming {
                 address: session.address.clone(),
             };
@@ -349,10 +355,12 @@ impl Driver {
             stream.refusals = 0;
         }
         self.permits.add_permits(freed);
+        let sent = stream.window.sent();
         self.state.send_modify(|state| {
             let known = &mut state.progress;
+            let written = Offset(progress.written).min(sent);
             *known = AppendProgress {
-                written: known.written.max(Offset(progress.written)).max(durable),
+                written: known.written.max(written).max(durable),
                 durable: known.durable.max(durable),
                 log_index: known.log_index.max(progress.log_index),
             };

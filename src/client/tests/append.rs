@@ -390,6 +390,58 @@ async fn a_session_that_dies_at_once_is_not_opened_again_without_a_pause() {
 }
 
 #[tokio::test]
+async fn an_open_is_told_even_when_its_session_is_lost_at_once() {
+    let cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    let (epoch, journal) = open_worker(&client, "j").await;
+    cluster.fault(0, |faults| faults.break_opened = true);
+    let options = AppendOptions {
+        give_up_after: None,
+        ..AppendOptions::of(&client)
+    };
+    let opened = AppendStream::open(&client, &journal, RAW, epoch, None, options);
+    let opened = tokio::time::timeout(Duration::from_secs(30), opened).await;
+    let mut stream = opened.unwrap().unwrap();
+    stream.append(Bytes::from_static(b"abc")).await.unwrap();
+    cluster
+        .until("a session that dies", |cluster| {
+            cluster.fired(0).broken_opened > 0
+        })
+        .await;
+    cluster.fault(0, |faults| faults.break_opened = false);
+    stream.close().await.unwrap();
+    assert_eq!(cluster.journal(&journal).0, b"abc");
+}
+
+#[tokio::test]
+async fn what_only_a_lost_leader_had_no_longer_counts_as_written() {
+    let mut cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    let (epoch, journal) = open_worker(&client, "j").await;
+    let mut stream = open(&client, epoch, &journal).await;
+    cluster.fault(0, |faults| faults.only_write_appends = true);
+    stream.append(Bytes::from_static(b"abc")).await.unwrap();
+    let mut watch = stream.watch();
+    while watch.progress().written < Offset(3) {
+        assert!(watch.changed().await);
+    }
+    assert_eq!(cluster.fired(0).only_written_appends, 1);
+    cluster.kill(0);
+    cluster.fault(0, |faults| {
+        faults.only_write_appends = false;
+        faults.swallow_appends = true;
+    });
+    cluster.restart(0).await;
+    cluster.until("the bytes sent again", swallowed).await;
+    let progress = stream.watch().progress();
+    assert_eq!(
+        (progress.written, progress.durable),
+        (Offset(0), Offset(0)),
+        "the leader of now has none of it"
+    );
+}
+
+#[tokio::test]
 async fn a_stream_that_is_dropped_leaves_open_what_arrives() {
     let cluster = FakeCluster::start(1).await;
     let client = cluster.client(&[0]);
