@@ -126,16 +126,12 @@ impl Client {
                 Err(failure) => failure,
             };
             self.note_failure(&address, &failure);
-            let may_retry = attempts.note(&address, failure.clone());
-            if !may_retry {
+            // Unreachable costs nobody anything: the next node is asked at once.
+            let at_once = failure.kind == FailureKind::Connect && !queue.is_empty();
+            if !attempts.note(&address, failure) {
                 return Err(self.give_up(attempts).await);
             }
-            if let Some(leader) = failure.leader.filter(|leader| *leader != address) {
-                queue.retain(|queued| *queued != leader);
-                queue.push(leader);
-            }
-            // Unreachable costs nobody anything: the next node is asked at once.
-            if failure.kind != FailureKind::Connect || queue.is_empty() {
+            if !at_once {
                 time::sleep(backoff.pause().min(attempts.remaining())).await;
             }
             if attempts.remaining().is_zero() {
@@ -177,15 +173,7 @@ impl Client {
             FailureKind::Timeout => self.drop_channel(address),
             _ => {}
         }
-        let mut directory = self.directory();
-        directory.failed(address, Instant::now());
-        if let Some(leader) = failure
-            .leader
-            .as_deref()
-            .filter(|leader| *leader != address)
-        {
-            directory.hint_leader(leader);
-        }
+        self.directory().failed(address, Instant::now());
     }
 
     /// Whom to ask, in order. When no leader is known, the nodes are asked for one first.

@@ -46,8 +46,6 @@ pub(super) struct Failure {
     pub(super) effect: Effect,
     /// In the node's own words where it said any.
     pub(super) reason: String,
-    /// The leader's client address, where the node said one.
-    pub(super) leader: Option<String>,
 }
 
 impl Failure {
@@ -56,7 +54,6 @@ impl Failure {
             kind,
             effect,
             reason: reason.into(),
-            leader: None,
         }
     }
 
@@ -104,25 +101,21 @@ impl Failure {
                 _ => FailureKind::BadRequest,
             },
             "bad_request" => FailureKind::BadRequest,
-            "starting" | "waiting" | "no_leader" | "stopping" | "not_leader" | "behind"
-            | "unfit" | "storage" => FailureKind::NotReady,
+            "starting" | "waiting" | "no_leader" | "stopping" | "behind" | "unfit" | "storage" => {
+                FailureKind::NotReady
+            }
             // Whoever reads on elsewhere sees there that it was cut.
             "cut_meanwhile" => FailureKind::Lost,
             "membership" | "peer" => FailureKind::Failed,
             "no_quorum" => FailureKind::NoQuorum,
             "leader_lost" => FailureKind::Lost,
-            "timeout" => FailureKind::Timeout,
             "damaged" => FailureKind::Damaged,
             "overloaded" => FailureKind::Overloaded,
             _ if effect == Effect::Unknown => FailureKind::Lost,
             _ if status.code() == Code::Unavailable => FailureKind::NotReady,
             _ => FailureKind::BadRequest,
         };
-        let leader = Some(detail.leader_address).filter(|address| !address.is_empty());
-        Self {
-            leader,
-            ..Self::new(kind, effect, status.message())
-        }
+        Self::new(kind, effect, status.message())
     }
 
     fn of_bare(status: &Status) -> Self {
@@ -302,7 +295,7 @@ mod tests {
             effect: effect.into(),
             code: code.into(),
             rejected: None,
-            leader_address: "n2:7420".into(),
+            leader_address: String::new(),
         };
         let lost = detail(pb::Effect::Unknown, "leader_lost");
         let lost = Failure::of(&with_detail(Code::Unavailable, &lost));
@@ -315,7 +308,6 @@ mod tests {
         let missing = Failure::of(&with_detail(Code::Unavailable, &missing));
         assert_eq!(missing.kind, FailureKind::NotReady);
         assert!(missing.may_retry(false));
-        assert_eq!(missing.leader.as_deref(), Some("n2:7420"));
     }
 
     #[test]
