@@ -1,10 +1,11 @@
 //! A cluster in this process, for the client's tests: the real rules of the domain behind real gRPC servers, all members
 //! sharing one state. What it does not have is replication; what it has are faults.
 
+mod faults;
+mod ports;
+
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::TcpListener,
-    ops::Range,
+    collections::BTreeMap,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -19,6 +20,10 @@ use tonic::{
     Code, Request, Response, Status, Streaming,
     metadata::{MetadataMap, MetadataValue},
 };
+
+use faults::fires;
+pub(super) use faults::{Faults, Fired};
+use ports::free_address;
 
 use super::{Client, ClientOptions, failure::DETAIL_KEY};
 use crate::{
@@ -37,64 +42,7 @@ const READ_BYTES: usize = 10_000;
 /// How long a test waits for what must come, on however slow a machine.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Below the range that the system takes ports of outgoing connections from: while a node is down nobody gets its port.
-const PORTS: Range<u16> = 12_000..32_000;
-static PORTS_TAKEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
-
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
-
-/// What goes wrong at one node.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Faults {
-    /// Reads carry wrong checksums.
-    pub(super) corrupt_reads: bool,
-    /// That many commands are carried out and not answered: the connection breaks instead.
-    pub(super) lost_answers: u32,
-    /// That many commands are refused as such that nobody can understand.
-    pub(super) bad_requests: u32,
-    /// That many opens of append streams are neither carried out nor answered: the connection breaks instead. They may be
-    /// carried out later: [`FakeCluster::carry_out_late`].
-    pub(super) late_opens: u32,
-    /// Append streams break as soon as they are open.
-    pub(super) break_opened: bool,
-    /// Append streams break after that many data messages, the last of which is carried out and not answered.
-    pub(super) break_appends_after: Option<u32>,
-    /// That many data messages of append streams arrive damaged, which ends their streams.
-    pub(super) damaged_appends: u32,
-    /// Append streams take data and never answer it, nor carry it out.
-    pub(super) swallow_appends: bool,
-    /// Append streams say of data that the leader has it, and it is never carried out.
-    pub(super) only_write_appends: bool,
-    /// Reads break after that many pieces.
-    pub(super) break_reads_after: Option<u32>,
-    /// The node says that it knows no leader.
-    pub(super) no_leader: bool,
-}
-
-/// How often the faults of one node have come true: a test that injects one asserts that it met it.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Fired {
-    pub(super) corrupt_reads: u32,
-    pub(super) lost_answers: u32,
-    pub(super) bad_requests: u32,
-    pub(super) late_opens: u32,
-    pub(super) broken_opened: u32,
-    pub(super) broken_appends: u32,
-    pub(super) damaged_appends: u32,
-    pub(super) swallowed_appends: u32,
-    pub(super) only_written_appends: u32,
-    pub(super) broken_reads: u32,
-    /// Commands and opens refused for want of a leader.
-    pub(super) no_leader: u32,
-}
-
-/// Whether a fault that comes true a number of times does so now.
-fn fires(left: &mut u32, fired: &mut u32) -> bool {
-    let fires = *left > 0;
-    *left -= u32::from(fires);
-    *fired += u32::from(fires);
-    fires
-}
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -155,23 +103,6 @@ impl Shared {
         let code = Code::Unavailable;
         Err(failed(code, "no_leader", pb::Effect::None, None))
     }
-}
-
-/// A loopback address that nobody listens on, given to nobody else in this process.
-fn free_address() -> String {
-    let mut taken = PORTS_TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
-    let span = PORTS.end - PORTS.start;
-    // Test processes that run at once begin at different places.
-    let first = std::process::id().wrapping_mul(7919);
-    for attempt in 0..u32::from(span) {
-        let place = first.wrapping_add(attempt) % u32::from(span);
-        let port = PORTS.start + u16::try_from(place).unwrap();
-        if !taken.contains(&port) && TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            taken.insert(port);
-            return format!("127.0.0.1:{port}");
-        }
-    }
-    panic!("no free port in {PORTS:?}");
 }
 
 fn broken() -> Status {
@@ -454,8 +385,12 @@ impl Node {
             return Err(Status::invalid_argument("no open"));
         };
         let opened = self.open_append(open)?;
-        let (journal, token) = (JournalId(opened.journal), wire::token_from_pb(opened.token));
-        let mut tail = opened.tail;
+        let mut stream = FakeAppend {
+            journal: JournalId(opened.journal),
+            token: wire::token_from_pb(opened.token).expect("the fake opened it"),
+            tail: opened.tail,
+            messages: 0,
+        };
         let answer = |response| {
             Ok(pb::AppendResponse {
                 response: Some(response),
@@ -464,87 +399,93 @@ impl Node {
         let _ = answers
             .send(answer(append_response::Response::Opened(opened)))
             .await;
-        {
-            let mut shared = self.shared();
-            let (faults, fired) = shared.faults(self.node);
-            if faults.break_opened {
-                fired.broken_opened += 1;
-                return Err(broken());
-            }
-        }
-        let mut messages = 0;
+        self.go_on()?;
         while let Some(request) = requests.message().await? {
             let Some(Wire::Data(data)) = request.request else {
                 return Err(Status::invalid_argument("no data"));
             };
-            assert_eq!(crc32c::crc32c(&data.data), data.crc32c);
-            let only_write = {
-                let mut shared = self.shared();
-                let (faults, fired) = shared.faults(self.node);
-                if fires(&mut faults.damaged_appends, &mut fired.damaged_appends) {
-                    return Err(bad_request(CodecError::field("data", "it was damaged")));
-                }
-                if faults.swallow_appends {
-                    fired.swallowed_appends += 1;
-                    continue;
-                }
-                fired.only_written_appends += u32::from(faults.only_write_appends);
-                faults.only_write_appends
-            };
-            if only_write {
-                let progress = pb::AppendProgress {
-                    written: data.at + data.data.len() as u64,
-                    durable: tail,
-                    log_index: self.shared().log_index,
-                };
+            if let Some(progress) = self.append(&mut stream, data)? {
                 let progress = append_response::Response::Progress(progress);
                 let _ = answers.send(answer(progress)).await;
-                continue;
             }
-            let append = Append {
-                journal,
-                token: token.clone().expect("the fake opened it"),
-                at: Offset(data.at),
-                data: data.data,
-            };
-            let (outcome, log_index) = {
-                let mut shared = self.shared();
-                let outcome = shared.apply(&Command::Append(vec![append]));
-                (outcome, shared.log_index)
-            };
-            let Ok(Outcome::Appended(mut done)) = outcome else {
-                panic!("an append answers for each");
-            };
-            tail = done.remove(0).map_err(rejected)?.tail.0;
-            messages += 1;
-            {
-                let mut shared = self.shared();
-                let (faults, fired) = shared.faults(self.node);
-                if faults
-                    .break_appends_after
-                    .is_some_and(|after| messages >= after)
-                {
-                    fired.broken_appends += 1;
-                    return Err(broken());
-                }
-            }
-            let progress = pb::AppendProgress {
-                written: tail,
-                durable: tail,
-                log_index,
-            };
-            let progress = append_response::Response::Progress(progress);
-            let _ = answers.send(answer(progress)).await;
         }
-        let progress = pb::AppendProgress {
-            written: tail,
-            durable: tail,
-            log_index: self.shared().log_index,
-        };
+        let progress = stream.progress(stream.tail, self.shared().log_index);
         let _ = answers
             .send(answer(append_response::Response::Progress(progress)))
             .await;
         Ok(())
+    }
+
+    /// Whether an append stream that was opened goes on.
+    fn go_on(&self) -> Result<(), Status> {
+        let mut shared = self.shared();
+        let (faults, fired) = shared.faults(self.node);
+        if faults.break_opened {
+            fired.broken_opened += 1;
+            return Err(broken());
+        }
+        Ok(())
+    }
+
+    /// Takes one message of an append stream; answers what is to be told.
+    fn append(
+        &self,
+        stream: &mut FakeAppend,
+        data: pb::AppendData,
+    ) -> Result<Option<pb::AppendProgress>, Status> {
+        assert_eq!(crc32c::crc32c(&data.data), data.crc32c);
+        let mut shared = self.shared();
+        let (faults, fired) = shared.faults(self.node);
+        if fires(&mut faults.damaged_appends, &mut fired.damaged_appends) {
+            return Err(bad_request(CodecError::field("data", "it was damaged")));
+        }
+        if faults.swallow_appends {
+            fired.swallowed_appends += 1;
+            return Ok(None);
+        }
+        if faults.only_write_appends {
+            fired.only_written_appends += 1;
+            let written = data.at + data.data.len() as u64;
+            return Ok(Some(stream.progress(written, shared.log_index)));
+        }
+        let append = Append {
+            journal: stream.journal,
+            token: stream.token,
+            at: Offset(data.at),
+            data: data.data,
+        };
+        let Ok(Outcome::Appended(mut done)) = shared.apply(&Command::Append(vec![append])) else {
+            panic!("an append answers for each");
+        };
+        stream.tail = done.remove(0).map_err(rejected)?.tail.0;
+        stream.messages += 1;
+        let log_index = shared.log_index;
+        let (faults, fired) = shared.faults(self.node);
+        let after = faults.break_appends_after;
+        if after.is_some_and(|after| stream.messages >= after) {
+            fired.broken_appends += 1;
+            return Err(broken());
+        }
+        Ok(Some(stream.progress(stream.tail, log_index)))
+    }
+}
+
+/// An append stream at a node.
+struct FakeAppend {
+    journal: JournalId,
+    token: FencingToken,
+    tail: u64,
+    /// Data messages carried out.
+    messages: u32,
+}
+
+impl FakeAppend {
+    fn progress(&self, written: u64, log_index: u64) -> pb::AppendProgress {
+        pb::AppendProgress {
+            written,
+            durable: self.tail,
+            log_index,
+        }
     }
 }
 
