@@ -118,7 +118,7 @@ impl Client {
                 return Err(self.give_up(attempts).await);
             };
             let limit = attempts.plan.attempt_timeout.min(attempts.remaining());
-            let failure = match self.attempt(&address, limit, &attempt).await? {
+            let failure = match self.attempt(&address, limit, &attempt).await {
                 Ok(value) => {
                     self.directory().succeeded(&address);
                     return Ok((value, address));
@@ -126,16 +126,12 @@ impl Client {
                 Err(failure) => failure,
             };
             self.note_failure(&address, &failure);
-            let may_retry = attempts.note(&address, failure.clone());
-            if !may_retry {
+            // Unreachable costs nobody anything: the next node is asked at once.
+            let at_once = failure.kind == FailureKind::Connect && !queue.is_empty();
+            if !attempts.note(&address, failure) {
                 return Err(self.give_up(attempts).await);
             }
-            if let Some(leader) = failure.leader.filter(|leader| *leader != address) {
-                queue.retain(|queued| *queued != leader);
-                queue.push(leader);
-            }
-            // Unreachable costs nobody anything: the next node is asked at once.
-            if failure.kind != FailureKind::Connect || queue.is_empty() {
+            if !at_once {
                 time::sleep(backoff.pause().min(attempts.remaining())).await;
             }
             if attempts.remaining().is_zero() {
@@ -150,20 +146,20 @@ impl Client {
         address: &str,
         limit: Duration,
         attempt: &F,
-    ) -> Result<Result<T, Failure>, ClientError>
+    ) -> Result<T, Failure>
     where
         F: Fn(Target) -> A,
         A: Future<Output = Result<T, Status>>,
     {
         let target = Target {
-            channel: self.channel(address)?,
+            channel: self.channel(address).map_err(|e| Failure::no_channel(&e))?,
             limit,
         };
-        Ok(match time::timeout(limit, attempt(target)).await {
+        match time::timeout(limit, attempt(target)).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(status)) => Err(Failure::of(&status)),
             Err(_) => Err(Failure::timeout(limit)),
-        })
+        }
     }
 
     /// Remembers that `address` did not do, so that others come first.
@@ -177,15 +173,7 @@ impl Client {
             FailureKind::Timeout => self.drop_channel(address),
             _ => {}
         }
-        let mut directory = self.directory();
-        directory.failed(address, Instant::now());
-        if let Some(leader) = failure
-            .leader
-            .as_deref()
-            .filter(|leader| *leader != address)
-        {
-            directory.hint_leader(leader);
-        }
+        self.directory().failed(address, Instant::now());
     }
 
     /// Whom to ask, in order. When no leader is known, the nodes are asked for one first.
@@ -242,14 +230,8 @@ impl Client {
             let request = target.request(pb::StatusRequest {});
             stub!(ClusterClient, target.channel).status(request).await
         };
-        let answer = match self.attempt(address, limit, &ask).await {
-            Ok(answer) => answer.map(tonic::Response::into_inner),
-            Err(error) => Err(Failure::new(
-                FailureKind::Connect,
-                Effect::None,
-                error.to_string(),
-            )),
-        };
+        let answer = self.attempt(address, limit, &ask).await;
+        let answer = answer.map(tonic::Response::into_inner);
         match &answer {
             Ok(status) => {
                 let mut directory = self.directory();
@@ -329,7 +311,9 @@ impl Attempts {
     fn note(&mut self, address: &str, failure: Failure) -> bool {
         self.tried.record(address, &failure.reason);
         let may_retry = failure.may_retry(self.plan.repeatable);
-        if failure.effect == Effect::Unknown && !is_final(&failure) {
+        // A decision to refuse is known, whatever else a node says of it.
+        let decided = matches!(failure.kind, FailureKind::Rejected(_));
+        if failure.effect == Effect::Unknown && !decided {
             self.effect = Effect::Unknown;
         }
         let heavier = |worst: &Failure| failure.weight() >= worst.weight();
@@ -349,11 +333,4 @@ impl Attempts {
             },
         }
     }
-}
-
-fn is_final(failure: &Failure) -> bool {
-    matches!(
-        failure.kind,
-        FailureKind::Rejected(_) | FailureKind::BadRequest
-    )
 }

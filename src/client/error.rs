@@ -135,10 +135,11 @@ pub enum ClientError {
         /// Whether the call may have happened.
         effect: Effect,
     },
-    /// A node tried, and says why it did not come to an end; without effect: it refused.
+    /// A node says why it did not come to an end; without effect: it refused. With one: it, or an earlier attempt of the call, may
+    /// have been carried out.
     #[error("cannot {what}: {reason}{}", match .effect {
         Effect::None => "",
-        Effect::Unknown => "; part of it may have been carried out: `dos-cluster status` shows what is",
+        Effect::Unknown => "; it, or part of it, may have been carried out: read the state before trying again",
     })]
     Failed {
         /// Verb and object of the call.
@@ -148,7 +149,8 @@ pub enum ClientError {
         /// Whether the call may have happened.
         effect: Effect,
     },
-    /// The call itself is wrong; nothing was changed.
+    /// The call itself is wrong; nothing was changed. Where an earlier attempt, or what a stream carried before, may have
+    /// been carried out, it is `Failed`.
     #[error("cannot {what}: {why}")]
     BadRequest {
         /// Verb and object of the call.
@@ -224,8 +226,10 @@ pub enum ClientError {
         /// The token in force.
         newest: FencingToken,
     },
-    /// The append stream was closed, or its task is gone.
-    #[error("the append stream of journal {journal} is closed: open it again")]
+    /// The append stream was closed, or dropped: then what it had sent may still arrive.
+    #[error(
+        "the append stream of journal {journal} is closed, and what it had sent may still arrive: open it again"
+    )]
     Closed {
         /// The journal.
         journal: JournalRef,
@@ -269,11 +273,11 @@ impl ClientError {
             | Self::Verification { .. }
             | Self::MalformedJournal { .. }
             | Self::JournalCut { .. }
-            | Self::Closed { .. }
             | Self::LocalState { .. } => Effect::None,
-            Self::TailMismatch { .. } | Self::Superseded { .. } | Self::Local { .. } => {
-                Effect::Unknown
-            }
+            Self::TailMismatch { .. }
+            | Self::Superseded { .. }
+            | Self::Closed { .. }
+            | Self::Local { .. } => Effect::Unknown,
         }
     }
 

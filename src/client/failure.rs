@@ -16,7 +16,8 @@ pub(super) const DETAIL_KEY: &str = "dos-error-bin";
 pub(super) enum FailureKind {
     /// The cluster decided to refuse.
     Rejected(Box<Rejected>),
-    /// The call is wrong: every node would say so.
+    /// The call is wrong: every node would say so. Of itself it changed nothing, but messages of its stream before it, or an
+    /// earlier attempt, may have.
     BadRequest,
     /// The node could not be reached; the call never left.
     Connect,
@@ -45,8 +46,6 @@ pub(super) struct Failure {
     pub(super) effect: Effect,
     /// In the node's own words where it said any.
     pub(super) reason: String,
-    /// The leader's client address, where the node said one.
-    pub(super) leader: Option<String>,
 }
 
 impl Failure {
@@ -55,7 +54,6 @@ impl Failure {
             kind,
             effect,
             reason: reason.into(),
-            leader: None,
         }
     }
 
@@ -70,6 +68,11 @@ impl Failure {
 
     pub(super) fn bad_answer(reason: impl Into<String>) -> Self {
         Self::new(FailureKind::BadAnswer, Effect::Unknown, reason)
+    }
+
+    /// An address that cannot be connected to as it is: the call never left, and other nodes may do.
+    pub(super) fn no_channel(error: &ClientError) -> Self {
+        Self::new(FailureKind::Connect, Effect::None, error.to_string())
     }
 
     /// What a gRPC status means. A node's detail is believed over the status code; without a detail only a connection
@@ -98,37 +101,38 @@ impl Failure {
                 _ => FailureKind::BadRequest,
             },
             "bad_request" => FailureKind::BadRequest,
-            "starting" | "waiting" | "no_leader" | "stopping" | "not_leader" | "behind"
-            | "unfit" | "storage" => FailureKind::NotReady,
+            "starting" | "waiting" | "no_leader" | "stopping" | "behind" | "unfit" | "storage" => {
+                FailureKind::NotReady
+            }
             // Whoever reads on elsewhere sees there that it was cut.
             "cut_meanwhile" => FailureKind::Lost,
             "membership" | "peer" | "refused" | "already_formed" => FailureKind::Failed,
             "no_quorum" => FailureKind::NoQuorum,
             "leader_lost" => FailureKind::Lost,
-            "timeout" => FailureKind::Timeout,
             "damaged" => FailureKind::Damaged,
             "overloaded" => FailureKind::Overloaded,
             _ if effect == Effect::Unknown => FailureKind::Lost,
             _ if status.code() == Code::Unavailable => FailureKind::NotReady,
             _ => FailureKind::BadRequest,
         };
-        let leader = Some(detail.leader_address).filter(|address| !address.is_empty());
-        Self {
-            leader,
-            ..Self::new(kind, effect, status.message())
-        }
+        Self::new(kind, effect, status.message())
     }
 
     fn of_bare(status: &Status) -> Self {
-        if never_connected(status) {
+        if net::never_connected(status) {
             return Self::new(FailureKind::Connect, Effect::None, deepest(status));
         }
         match status.code() {
             Code::DeadlineExceeded | Code::Cancelled => {
                 Self::new(FailureKind::Timeout, Effect::Unknown, status.message())
             }
-            Code::Unimplemented | Code::InvalidArgument | Code::NotFound | Code::OutOfRange => {
+            // No service took the call.
+            Code::Unimplemented => {
                 Self::new(FailureKind::BadRequest, Effect::None, status.message())
+            }
+            // Not a node's own words: it may be the answer that was too large, say.
+            Code::InvalidArgument | Code::NotFound | Code::OutOfRange => {
+                Self::new(FailureKind::BadRequest, Effect::Unknown, status.message())
             }
             Code::DataLoss => Self::new(FailureKind::Damaged, Effect::Unknown, status.message()),
             _ => Self::lost(deepest(status)),
@@ -169,7 +173,9 @@ impl Failure {
         let reason = self.reason;
         match self.kind {
             FailureKind::Rejected(rejected) => ClientError::Rejected { rejected, effect },
-            FailureKind::BadRequest => ClientError::BadRequest { what, why: reason },
+            FailureKind::BadRequest if effect == Effect::None => {
+                ClientError::BadRequest { what, why: reason }
+            }
             FailureKind::Connect if effect == Effect::None => {
                 ClientError::CannotConnect { what, tried }
             }
@@ -188,12 +194,17 @@ impl Failure {
             FailureKind::Overloaded if effect == Effect::None => {
                 ClientError::Overloaded { what, reason }
             }
-            FailureKind::Damaged => ClientError::Verification { what, tried },
-            FailureKind::Failed => ClientError::Failed {
-                what,
-                reason,
-                effect,
-            },
+            FailureKind::Damaged if effect == Effect::None => {
+                ClientError::Verification { what, tried }
+            }
+            // The node's words stand, but not that nothing was changed.
+            FailureKind::Failed | FailureKind::BadRequest | FailureKind::Damaged => {
+                ClientError::Failed {
+                    what,
+                    reason,
+                    effect,
+                }
+            }
             FailureKind::Connect
             | FailureKind::Timeout
             | FailureKind::Lost
@@ -221,18 +232,6 @@ impl Failure {
             FailureKind::Rejected(_) | FailureKind::BadRequest => 8,
         }
     }
-}
-
-/// Whether the call never left, because there was no connection.
-fn never_connected(status: &Status) -> bool {
-    let mut source = status.source();
-    while let Some(error) = source {
-        if error.is::<ConnectError>() {
-            return true;
-        }
-        source = error.source();
-    }
-    false
 }
 
 /// The innermost cause: "transport error" says nothing.
@@ -286,7 +285,7 @@ mod tests {
             effect: effect.into(),
             code: code.into(),
             rejected: None,
-            leader_address: "n2:7420".into(),
+            leader_address: String::new(),
         };
         let lost = detail(pb::Effect::Unknown, "leader_lost");
         let lost = Failure::of(&with_detail(Code::Unavailable, &lost));
@@ -299,7 +298,6 @@ mod tests {
         let missing = Failure::of(&with_detail(Code::Unavailable, &missing));
         assert_eq!(missing.kind, FailureKind::NotReady);
         assert!(missing.may_retry(false));
-        assert_eq!(missing.leader.as_deref(), Some("n2:7420"));
     }
 
     #[test]
@@ -309,6 +307,43 @@ mod tests {
             (failure.kind, failure.effect),
             (FailureKind::Lost, Effect::Unknown)
         );
+    }
+
+    #[test]
+    fn a_refusal_that_is_no_nodes_own_may_have_done_it() {
+        for code in [Code::InvalidArgument, Code::OutOfRange, Code::NotFound] {
+            let failure = Failure::of(&Status::new(code, "from somewhere on the way"));
+            assert_eq!(failure.kind, FailureKind::BadRequest);
+            assert_eq!(failure.effect, Effect::Unknown, "{code:?}");
+            let error = failure.into_error_at("open", "n1", Duration::ZERO);
+            assert_eq!(error.effect(), Effect::Unknown, "{error}");
+        }
+    }
+
+    #[test]
+    fn no_failure_forgets_that_an_earlier_attempt_may_have_done_it() {
+        for kind in [
+            FailureKind::Rejected(Box::new(Rejected::EmptyAppend {
+                journal: JournalId(1),
+            })),
+            FailureKind::BadRequest,
+            FailureKind::Connect,
+            FailureKind::NotReady,
+            FailureKind::NoQuorum,
+            FailureKind::Overloaded,
+            FailureKind::Timeout,
+            FailureKind::Lost,
+            FailureKind::Damaged,
+            FailureKind::BadAnswer,
+            FailureKind::Failed,
+        ] {
+            for effect in [Effect::None, Effect::Unknown] {
+                let last = Failure::new(kind.clone(), Effect::None, "why");
+                let tried = Tried::default();
+                let error = last.into_error("open".into(), tried, Duration::ZERO, effect);
+                assert_eq!(error.effect(), effect, "{kind:?}");
+            }
+        }
     }
 
     #[test]

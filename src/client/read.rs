@@ -77,9 +77,9 @@ impl NodeRead {
         within: Duration,
     ) -> Result<Self, Failure> {
         let silence = client.options().attempt_timeout;
-        let channel = client.channel(address).map_err(|error| {
-            Failure::new(FailureKind::BadRequest, Effect::None, error.to_string())
-        })?;
+        let channel = client
+            .channel(address)
+            .map_err(|e| Failure::no_channel(&e))?;
         let request = pb::ReadRequest {
             journal: Some(wire::journal_to_pb(&range.journal)),
             from: range.from.0,

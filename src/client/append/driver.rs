@@ -7,17 +7,18 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::{
     AppendOptions, AppendPhase, AppendProgress, State,
+    opens::{Foreign, Opens},
     session::{Session, message},
     window::{OutOfWindow, Window},
 };
 use crate::{
     client::{
-        Client, ClientError, Effect, Tried,
+        Client, ClientError, Effect, Floor, Tried,
         failure::{Failure, FailureKind},
         retry::Backoff,
     },
     codec::wire,
-    domain::{Epoch, FencingToken, JournalKind, JournalRef, Offset, Rejected},
+    domain::{Epoch, JournalKind, JournalRef, Offset, Rejected},
     env::time::{self, Instant},
     pb,
 };
@@ -26,8 +27,8 @@ use crate::{
 /// nothing was gained, so that a slow cluster is not kept busy with re-opens.
 const STALL: Duration = Duration::from_secs(5);
 const STALL_MAX: Duration = Duration::from_secs(60);
-/// Re-opens after an offset that the cluster refused, without progress between them.
-const WRONG_OFFSETS_MAX: u32 = 3;
+/// Re-opens after a session that was refused for what its messages carried, without progress between them.
+const REFUSALS_MAX: u32 = 3;
 
 /// What the driver is made of.
 #[derive(Debug)]
@@ -42,6 +43,10 @@ pub(super) struct Driver {
     pub(super) queue: mpsc::UnboundedReceiver<Bytes>,
     pub(super) permits: Arc<Semaphore>,
     pub(super) state: Arc<watch::Sender<State>>,
+    pub(super) opens: Opens,
+    /// Pauses before the next open. They grow until something becomes durable: a session that opens and dies at once would
+    /// else have every open replicated, as fast as they go.
+    pub(super) backoff: Backoff,
 }
 
 /// How a session ended.
@@ -57,13 +62,11 @@ enum End {
 /// What outlives a session.
 struct Stream {
     window: Window,
-    /// The token of the newest open that answered.
-    token: FencingToken,
-    /// Opens since that may have been carried out without an answer: each may have drawn a writer number.
-    unanswered: u64,
+    /// Opens since the last session that went on may have been someone else's: what they left is to be compared.
+    doubt: Option<Foreign>,
     progressed: Instant,
     stalls: u32,
-    wrong_offsets: u32,
+    refusals: u32,
     closing: bool,
 }
 
@@ -87,26 +90,48 @@ impl Driver {
             let Some(stream) = &mut stream else {
                 continue;
             };
-            self.begin(stream, &opened)?;
-            match self.exchange(stream, opened).await {
+            let durable = stream.window.durable();
+            let end = match self.begin(stream, &opened).await {
+                Ok(()) => self.exchange(stream, opened).await,
+                Err(end) => end,
+            };
+            match end {
                 End::Closed => return Ok(()),
                 End::Failed(error) => return Err(error),
                 End::Lost(address, failure) => {
-                    self.client.note_failure(&address, &failure);
-                    tracing::debug!(journal = %self.journal, %address, reason = %failure.reason, "append stream lost; opening it again");
-                    if stream.window.is_empty() {
-                        stream.progressed = Instant::now();
-                        continue;
+                    self.lost(stream, &address, &failure).await?;
+                    if stream.window.durable() > durable {
+                        self.backoff.reset();
+                    } else if !self.is_done(stream) {
+                        time::sleep(self.backoff.pause()).await;
                     }
-                    let effect = self.effect(Some(stream));
-                    let mut tried = Tried::default();
-                    tried.record(&address, &failure.reason);
-                    let patience = self.options.give_up_after;
-                    self.check_patience(patience, stream.progressed, &failure, &mut tried, effect)
-                        .await?;
                 }
             }
         }
+    }
+
+    /// Takes in that a session was lost; an error when the stream is not to go on.
+    async fn lost(
+        &self,
+        stream: &mut Stream,
+        address: &str,
+        failure: &Failure,
+    ) -> Result<(), ClientError> {
+        self.client.note_failure(address, failure);
+        tracing::debug!(journal = %self.journal, %address, reason = %failure.reason, "append stream lost; opening it again");
+        // What only that leader had may be lost with it.
+        self.state
+            .send_modify(|state| state.progress.written = state.progress.durable);
+        if stream.window.is_empty() {
+            stream.progressed = Instant::now();
+            return Ok(());
+        }
+        let effect = self.effect(Some(stream));
+        let mut tried = Tried::default();
+        tried.record(address, &failure.reason);
+        let patience = self.options.give_up_after;
+        self.check_patience(patience, stream.progressed, failure, &mut tried, effect)
+            .await
     }
 
     /// Opens a session at the leader if it can be found, else at any node; until it succeeds, is refused, or takes too
@@ -117,9 +142,7 @@ impl Driver {
     ) -> Result<Option<Session>, ClientError> {
         let began = Instant::now();
         let mut tried = Tried::default();
-        let mut backoff = Backoff::of_streams();
         let mut queue = Vec::new();
-        let mut unanswered = 0;
         let mut redirects = 1;
         loop {
             if stream.as_ref().is_some_and(|stream| self.is_done(stream)) {
@@ -135,8 +158,7 @@ impl Driver {
             let failure = match opened.await {
                 Ok(session) => {
                     self.client.directory().succeeded(&address);
-                    self.admit(stream, &session, unanswered)?;
-                    unanswered = 0;
+                    self.admit(stream, &session)?;
                     match &session.leader {
                         Some(leader) if redirects > 0 => {
                             redirects -= 1;
@@ -150,14 +172,17 @@ impl Driver {
                 }
                 Err(failure) => failure,
             };
-            unanswered += u64::from(failure.effect == Effect::Unknown);
+            if failure.effect == Effect::Unknown {
+                self.opens.went_unanswered();
+            }
             self.client.note_failure(&address, &failure);
             tried.record(&address, &failure.reason);
             let since = stream.as_ref().map_or(began, |stream| stream.progressed);
             let effect = self.effect(stream.as_ref());
-            let patience = match stream {
-                Some(_) => self.options.give_up_after,
-                None => Some(self.client.options().timeout),
+            let patience = if self.state.borrow().opened.is_some() {
+                self.options.give_up_after
+            } else {
+                Some(self.client.options().timeout)
             };
             if !failure.may_retry(true) {
                 return Err(failure.into_error(self.what(), tried, began.elapsed(), effect));
@@ -166,7 +191,7 @@ impl Driver {
             self.check_patience(patience, since, &failure, &mut tried, effect)
                 .await?;
             if failure.kind != FailureKind::Connect || queue.is_empty() {
-                time::sleep(backoff.pause()).await;
+                time::sleep(self.backoff.pause()).await;
             }
         }
     }
@@ -182,56 +207,70 @@ impl Driver {
         }
     }
 
-    /// Takes in the token of a session that opened. Each open draws the next writer number, so a number that this stream's
-    /// own opens cannot explain was drawn by someone else.
-    fn admit(
-        &self,
-        stream: &mut Option<Stream>,
-        session: &Session,
-        unanswered: u64,
-    ) -> Result<(), ClientError> {
-        let Some(stream) = stream else {
-            *stream = Some(Stream {
-                window: Window::new(session.tail),
-                token: session.token,
-                unanswered: 0,
-                progressed: Instant::now(),
-                stalls: 0,
-                wrong_offsets: 0,
-                closing: false,
-            });
+    /// Takes in the token of a session that opened.
+    fn admit(&mut self, stream: &mut Option<Stream>, session: &Session) -> Result<(), ClientError> {
+        let answered = self.opens.answered(session.token);
+        let doubt = answered.map_err(|foreign| self.superseded(foreign))?;
+        let stream = stream.get_or_insert_with(|| Stream {
+            window: Window::new(session.tail),
+            doubt: None,
+            progressed: Instant::now(),
+            stalls: 0,
+            refusals: 0,
+            closing: false,
+        });
+        stream.doubt = doubt.or(stream.doubt);
+        Ok(())
+    }
+
+    /// Makes sure that what the journal has behind the durable end was written by this stream. An open of it that went
+    /// unanswered explains a writer number even if it came to nothing and the number was drawn by someone else, whose bytes
+    /// would then pass for bytes of this stream that were sent and not acknowledged. Equal bytes are right, whoever wrote
+    /// them; and whoever it was is fenced by now, so that nothing follows them.
+    async fn verify(&self, stream: &Stream, session: &Session) -> Result<(), End> {
+        let (from, to) = (stream.window.durable(), session.tail);
+        let Some(foreign) = stream
+            .doubt
+            .filter(|_| from < to && to <= stream.window.sent())
+        else {
             return Ok(());
         };
-        stream.unanswered += unanswered;
-        let drawn = session.token.writer.0.saturating_sub(stream.token.writer.0);
-        if session.token.epoch != self.epoch || drawn > stream.unanswered + 1 {
-            return Err(ClientError::Superseded {
-                journal: self.journal.clone(),
-                held: stream.token,
-                newest: session.token,
-            });
+        // Whatever stops the read, the next session tries again.
+        let lost = |error: ClientError| {
+            End::Lost(session.address.clone(), Failure::lost(error.to_string()))
+        };
+        let floor = Floor::LogIndex(session.log_index);
+        let read = self.client.read(&self.journal, from, Some(to), floor);
+        let mut read = read.await.map_err(lost)?;
+        while let Some((at, data)) = read.next().await.map_err(lost)? {
+            if !stream.window.holds(at, &data) {
+                return Err(End::Failed(self.superseded(foreign)));
+            }
         }
-        stream.token = session.token;
-        stream.unanswered = stream.unanswered.saturating_sub(drawn.saturating_sub(1));
         Ok(())
     }
 
     /// Aligns the window with the tail that the session begins at.
-    fn begin(&self, stream: &mut Stream, session: &Session) -> Result<(), ClientError> {
+    async fn begin(&self, stream: &mut Stream, session: &Session) -> Result<(), End> {
+        self.verify(stream, session).await?;
+        stream.doubt = None;
         let before = stream.window.durable();
         let freed = stream
             .window
             .reopen(session.tail)
-            .map_err(|out| self.mismatch(session.tail, out))?;
+            .map_err(|out| End::Failed(self.mismatch(session.tail, out)))?;
         self.permits.add_permits(freed);
         if session.tail > before {
             stream.progressed = Instant::now();
+            stream.refusals = 0;
         }
         self.state.send_modify(|state| {
             state.progress.durable = session.tail;
             // What is durable may have been acknowledged to the session before, which did not hear it.
             state.progress.log_index = state.progress.log_index.max(session.log_index);
-            state.progress.written = state.progress.written.max(session.tail);
+            // The leader of now has what the journal has: more that an earlier one had is lost, and is sent again.
+            state.progress.written = session.tail;
+            state.opened.get_or_insert(session.tail);
             state.phase = AppendPhase::Streaming {
                 address: session.address.clone(),
             };
@@ -313,13 +352,15 @@ impl Driver {
         if durable > before {
             stream.progressed = Instant::now();
             stream.stalls = 0;
-            stream.wrong_offsets = 0;
+            stream.refusals = 0;
         }
         self.permits.add_permits(freed);
+        let sent = stream.window.sent();
         self.state.send_modify(|state| {
             let known = &mut state.progress;
+            let written = Offset(progress.written).min(sent);
             *known = AppendProgress {
-                written: known.written.max(Offset(progress.written)).max(durable),
+                written: known.written.max(written).max(durable),
                 durable: known.durable.max(durable),
                 log_index: known.log_index.max(progress.log_index),
             };
@@ -329,40 +370,47 @@ impl Driver {
 
     /// How a session ended that the node ended with a status.
     fn ended(&self, stream: &mut Stream, address: String, failure: Failure) -> End {
-        let FailureKind::Rejected(rejected) = &failure.kind else {
-            return if failure.may_retry(true) {
-                End::Lost(address, failure)
-            } else {
-                End::Failed(failure.into_error_at(&self.what(), &address, Duration::ZERO))
-            };
+        let rejected = match &failure.kind {
+            FailureKind::Rejected(rejected) => rejected,
+            FailureKind::BadRequest => return self.refused(stream, address, failure),
+            _ => return End::Lost(address, failure),
         };
         match **rejected {
             // An open of this stream that went unanswered was carried out late.
-            Rejected::WriterFenced { newest, .. }
-                if newest.epoch == self.epoch
-                    && newest.writer.0
-                        <= stream.token.writer.0.saturating_add(stream.unanswered) =>
-            {
+            Rejected::WriterFenced { newest, .. } if self.opens.explain(newest) => {
                 End::Lost(address, failure)
             }
             Rejected::WriterFenced { newest, .. } if newest.epoch == self.epoch => {
-                End::Failed(ClientError::Superseded {
-                    journal: self.journal.clone(),
-                    held: stream.token,
-                    newest,
-                })
+                let held = self.opens.held();
+                End::Failed(self.superseded(Foreign { held, newest }))
             }
-            // Bytes were lost on their way to the leader: the tail of a re-open says which, and is checked.
-            Rejected::WrongOffset { .. } if stream.wrong_offsets < WRONG_OFFSETS_MAX => {
-                stream.wrong_offsets += 1;
-                End::Lost(address, failure)
-            }
-            _ => {
-                let effect = self.effect(Some(stream));
-                let rejected = rejected.clone();
-                End::Failed(ClientError::Rejected { rejected, effect })
-            }
+            // Bytes were lost on their way to the leader: the tail of a re-open says which, and is checked. Empty or too
+            // large they only are when they were damaged on the way.
+            Rejected::WrongOffset { .. }
+            | Rejected::EmptyAppend { .. }
+            | Rejected::TooLarge { .. } => self.refused(stream, address, failure),
+            _ => self.failed(stream, &address, failure),
         }
+    }
+
+    /// How a session ended that was refused for what a message carried. This stream makes no such messages, so it was
+    /// damaged or lost on the way, and is sent again; but not for ever, for a node of another version refuses it each time.
+    fn refused(&self, stream: &mut Stream, address: String, failure: Failure) -> End {
+        if stream.refusals >= REFUSALS_MAX {
+            return self.failed(stream, &address, failure);
+        }
+        stream.refusals += 1;
+        End::Lost(address, failure)
+    }
+
+    /// The end of the stream for good, by what a node answered.
+    fn failed(&self, stream: &Stream, address: &str, failure: Failure) -> End {
+        let mut tried = Tried::default();
+        tried.record(address, &failure.reason);
+        let after = stream.progressed.elapsed();
+        // Of the refused message nothing is carried out; what was sent before it may be.
+        let effect = self.effect(Some(stream));
+        End::Failed(failure.into_error(self.what(), tried, after, effect))
     }
 
     /// An error when the stream has gone without progress for too long.
@@ -408,11 +456,22 @@ impl Driver {
         closing && self.queue.is_empty() && stream.window.is_empty()
     }
 
-    /// Whether bytes are on their way whose fate is not known.
+    /// Whether something is on its way whose fate is not known: bytes, or an open, which makes the journal and fences
+    /// whoever writes it.
     fn effect(&self, stream: Option<&Stream>) -> Effect {
-        match stream {
-            Some(stream) if stream.window.sent() > stream.window.durable() => Effect::Unknown,
-            _ => Effect::None,
+        let sent = |stream: &Stream| stream.window.sent() > stream.window.durable();
+        if self.opens.any_unanswered() || stream.is_some_and(sent) {
+            Effect::Unknown
+        } else {
+            Effect::None
+        }
+    }
+
+    fn superseded(&self, foreign: Foreign) -> ClientError {
+        ClientError::Superseded {
+            journal: self.journal.clone(),
+            held: foreign.held,
+            newest: foreign.newest,
         }
     }
 

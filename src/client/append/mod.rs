@@ -6,6 +6,7 @@
 //! stream for good.
 
 mod driver;
+mod opens;
 mod session;
 mod window;
 
@@ -14,12 +15,13 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc, watch};
 
-use super::{Client, ClientError};
+use super::{Client, ClientError, retry::Backoff};
 use crate::{
     domain::{Epoch, JournalKind, JournalRef, Offset, limits::APPEND_BYTES_MAX},
     env::task::{self, AbortHandle},
 };
 use driver::Driver;
+use opens::Opens;
 
 /// How an [`AppendStream`] behaves.
 #[derive(Debug, Clone)]
@@ -50,7 +52,9 @@ impl AppendOptions {
 /// How far an append stream is. Offsets are those of the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct AppendProgress {
-    /// The leader has received everything before this. A hint: only `durable` is a promise.
+    /// The leader has received everything before this. A hint: only `durable` is a promise. While the stream is open at a
+    /// node it only grows; when that is lost it falls back to `durable`, for what only a lost leader had is lost with it,
+    /// and is sent again. Between `durable` and the end of what was sent always.
     pub written: Offset,
     /// A majority has fsynced everything before this.
     pub durable: Offset,
@@ -86,6 +90,8 @@ pub enum AppendPhase {
 struct State {
     progress: AppendProgress,
     phase: AppendPhase,
+    /// The tail of the first session that went on.
+    opened: Option<Offset>,
 }
 
 /// One writer of one journal. Dropping it without [`AppendStream::close`] leaves open how much of the window arrives.
@@ -127,6 +133,7 @@ impl AppendStream {
             watch::channel(State {
                 progress: AppendProgress::default(),
                 phase: AppendPhase::Opening,
+                opened: None,
             })
             .0,
         );
@@ -145,6 +152,8 @@ impl AppendStream {
             queue: queued,
             permits: permits.clone(),
             state,
+            opens: Opens::default(),
+            backoff: Backoff::of_streams(),
         };
         let task = task::spawn(driver.run()).abort_handle();
         let mut stream = Self {
@@ -303,15 +312,16 @@ impl AppendWatch {
     /// Waits for the first open; answers its tail.
     async fn opened(&mut self) -> Result<Offset, ClientError> {
         loop {
-            let (progress, phase) = {
+            let (opened, phase) = {
                 let state = self.receiver.borrow_and_update();
-                (state.progress, state.phase.clone())
+                (state.opened, state.phase.clone())
             };
-            match phase {
-                AppendPhase::Streaming { .. } => return Ok(progress.durable),
-                AppendPhase::Failed(error) => return Err(error),
-                AppendPhase::Closed => return Err(self.closed()),
-                AppendPhase::Opening | AppendPhase::Reconnecting { .. } => {}
+            match (phase, opened) {
+                (AppendPhase::Failed(error), _) => return Err(error),
+                (AppendPhase::Closed, _) => return Err(self.closed()),
+                // Perhaps lost again by now: it goes on by itself.
+                (_, Some(tail)) => return Ok(tail),
+                (_, None) => {}
             }
             if !self.changed().await {
                 return Err(self.failure());

@@ -7,11 +7,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
-use super::super::{
-    Client, Effect,
-    call::stub,
-    failure::{Failure, FailureKind},
-};
+use super::super::{Client, call::stub, failure::Failure};
 use super::window::Piece;
 use crate::{
     codec::wire,
@@ -48,9 +44,9 @@ impl Session {
         open: pb::OpenAppend,
         limit: Duration,
     ) -> Result<Self, Failure> {
-        let channel = client.channel(address).map_err(|error| {
-            Failure::new(FailureKind::BadRequest, Effect::None, error.to_string())
-        })?;
+        let channel = client
+            .channel(address)
+            .map_err(|e| Failure::no_channel(&e))?;
         let (sender, receiver) = mpsc::channel(SENDING_MAX);
         let open = pb::AppendRequest {
             request: Some(Request::Open(open)),

@@ -5,17 +5,53 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::super::{
-    AppendOptions, AppendPhase, AppendStream, Client, ClientError, Effect, ErrorKind,
-    testing::{FakeCluster, RAW, open_worker, worker},
+    AppendOptions, AppendStream, Client, ClientError, ClientOptions, Effect, ErrorKind,
+    testing::{FakeCluster, Faults, RAW, open_worker, worker},
 };
 use super::{foreign_takeover, pattern};
-use crate::domain::{Append, Command, Epoch, JournalRef, Offset, OpenJournal, Outcome, Rejected};
+use crate::{
+    domain::{Append, Command, Epoch, JournalRef, Offset, OpenJournal, Outcome, Rejected},
+    env::time::Instant,
+};
 
 async fn open(client: &Client, epoch: Epoch, journal: &JournalRef) -> AppendStream {
     let options = AppendOptions::of(client);
     AppendStream::open(client, journal, RAW, epoch, None, options)
         .await
         .unwrap()
+}
+
+/// A client that gives up soon.
+fn impatient(cluster: &FakeCluster) -> Client {
+    let mut options = ClientOptions::new([cluster.address(0)]);
+    options.timeout = Duration::from_millis(500);
+    options.attempt_timeout = Duration::from_millis(200);
+    Client::new(options).unwrap()
+}
+
+/// Whether node 0 has taken bytes that it will not answer.
+fn swallowed(cluster: &FakeCluster) -> bool {
+    cluster.fired(0).swallowed_appends > 0
+}
+
+/// Someone else opens the journal under the same epoch, and appends.
+fn foreign_append(cluster: &FakeCluster, journal: &JournalRef, epoch: Epoch, data: &'static [u8]) {
+    let opened = cluster.apply(&Command::OpenJournal(OpenJournal {
+        journal: journal.clone(),
+        kind: RAW,
+        epoch,
+        expected: None,
+    }));
+    let Ok(Outcome::JournalOpened(opened)) = opened else {
+        panic!("{opened:?}");
+    };
+    let append = Append {
+        journal: opened.journal,
+        token: opened.token,
+        at: opened.tail,
+        data: Bytes::from_static(data),
+    };
+    cluster.apply(&Command::Append(vec![append])).unwrap();
 }
 
 #[tokio::test]
@@ -77,34 +113,49 @@ async fn lost_nodes_and_lost_answers_neither_lose_nor_double_bytes() {
     let (epoch, journal) = open_worker(&client, "j").await;
     let mut stream = open(&client, epoch, &journal).await;
     let sent = pattern(600_000);
+    let fired = |cluster: &FakeCluster| {
+        let fired = (0..3).map(|node| cluster.fired(node));
+        fired.fold((0, 0), |(lost, broken), fired| {
+            (lost + fired.lost_answers, broken + fired.broken_appends)
+        })
+    };
+    let mut leader = 0;
     for (round, part) in sent.chunks(20_000).enumerate() {
-        // The node that serves now; or none, while the stream is looking for one.
-        let serving = (0..3).find(|node| match stream.watch().phase() {
-            AppendPhase::Streaming { address } => address == cluster.address(*node),
-            _ => false,
-        });
-        let (serving, other) = (serving.unwrap_or(0), (serving.unwrap_or(0) + 1) % 3);
         let before = stream.end();
+        let (lost, broken) = fired(&cluster);
         if round % 3 == 1 {
-            cluster.fault(serving, |faults| faults.break_appends_after = Some(3));
-            cluster.fault(other, |faults| faults.lost_answers = 1);
+            for node in 0..3 {
+                cluster.fault(node, |faults| faults.break_appends_after = Some(3));
+            }
+            cluster.fault(leader, |faults| faults.lost_answers = 1);
         }
         for piece in part.chunks(1_500) {
             stream.append(Bytes::copy_from_slice(piece)).await.unwrap();
         }
-        if round % 3 == 2 {
-            cluster.lead(other);
-            cluster.kill(serving); // with bytes on their way
-            cluster.restart(serving).await;
+        if round % 3 == 1 {
+            let what = "a broken stream, and the lost answer of a re-open";
+            cluster
+                .until(what, |cluster| {
+                    let (lost_now, broken_now) = fired(cluster);
+                    lost_now > lost && broken_now > broken
+                })
+                .await;
+            for node in 0..3 {
+                cluster.fault(node, |faults| faults.break_appends_after = None);
+            }
         }
-        for node in 0..3 {
-            cluster.fault(node, |faults| faults.break_appends_after = None);
+        if round % 3 == 2 {
+            let old = leader;
+            leader = (leader + 1) % 3;
+            cluster.lead(leader);
+            cluster.kill(old); // with bytes on their way
+            cluster.restart(old).await;
         }
         stream.wait_durable(before).await.unwrap();
     }
     stream.close().await.unwrap();
-    let opens: u32 = (0..3).map(|node| cluster.append_opens(node)).sum();
-    assert!(opens > 10, "the faults fired: {opens} opens");
+    let (lost, broken) = fired(&cluster);
+    assert!(lost >= 10 && broken >= 10, "{lost} lost, {broken} broken");
     assert_eq!(cluster.journal(&journal).0, sent);
 }
 
@@ -121,6 +172,7 @@ async fn what_a_reopen_finds_durable_comes_with_a_log_index_that_covers_it() {
     let end = stream.append(Bytes::from_static(b"def")).await.unwrap();
     let found = stream.wait_durable(end).await.unwrap();
     assert_eq!(cluster.append_opens(0), 2, "the session was lost");
+    assert_eq!(cluster.fired(0).broken_appends, 1);
     assert!(
         found.log_index > heard.log_index,
         "{found:?} after {heard:?}"
@@ -176,25 +228,10 @@ async fn a_writer_that_came_and_went_during_an_outage_ends_the_stream() {
     // Sent and not answered: without the token's word, the stranger's bytes would pass for these.
     cluster.fault(0, |faults| faults.swallow_appends = true);
     stream.append(Bytes::from_static(b"mine!")).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    cluster.until("bytes on their way", swallowed).await;
     cluster.kill(0);
     cluster.fault(0, |faults| faults.swallow_appends = false);
-    let opened = cluster.apply(&Command::OpenJournal(OpenJournal {
-        journal: journal.clone(),
-        kind: RAW,
-        epoch,
-        expected: None,
-    }));
-    let Ok(Outcome::JournalOpened(opened)) = opened else {
-        panic!("{opened:?}");
-    };
-    let append = Append {
-        journal: opened.journal,
-        token: opened.token,
-        at: opened.tail,
-        data: Bytes::from_static(b"yours"),
-    };
-    cluster.apply(&Command::Append(vec![append])).unwrap();
+    foreign_append(&cluster, &journal, epoch, b"yours");
     cluster.restart(0).await;
     let error = stream.wait_durable(Offset(6)).await.unwrap_err();
     assert!(matches!(error, ClientError::Superseded { .. }), "{error}");
@@ -207,9 +244,67 @@ async fn a_writer_that_came_and_went_during_an_outage_ends_the_stream() {
 }
 
 #[tokio::test]
+async fn a_stranger_is_found_out_even_where_a_lost_open_of_this_stream_could_explain_it() {
+    let mut cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    let (epoch, journal) = open_worker(&client, "j").await;
+    let mut stream = open(&client, epoch, &journal).await;
+    cluster.fault(0, |faults| faults.swallow_appends = true);
+    stream.append(Bytes::from_static(b"mine!")).await.unwrap();
+    cluster.until("bytes on their way", swallowed).await;
+    cluster.kill(0);
+    foreign_append(&cluster, &journal, epoch, b"yours");
+    cluster.fault(0, |faults| {
+        faults.swallow_appends = false;
+        faults.late_opens = 1; // and it never is carried out
+    });
+    cluster.restart(0).await;
+    let error = stream.wait_durable(Offset(5)).await.unwrap_err();
+    assert!(matches!(error, ClientError::Superseded { .. }), "{error}");
+    assert_eq!(cluster.fired(0).late_opens, 1);
+    assert_eq!(stream.durable(), Offset(0), "none of it was acknowledged");
+    assert_eq!(cluster.journal(&journal).0, b"yours");
+}
+
+#[tokio::test]
+async fn a_first_open_that_is_carried_out_late_does_not_end_its_own_stream() {
+    let cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    let (epoch, journal) = open_worker(&client, "j").await;
+    cluster.fault(0, |faults| faults.late_opens = 1);
+    let mut stream = open(&client, epoch, &journal).await;
+    assert_eq!(cluster.fired(0).late_opens, 1);
+    cluster.carry_out_late();
+    stream.append(Bytes::from_static(b"abc")).await.unwrap();
+    stream.close().await.unwrap();
+    assert_eq!(cluster.append_opens(0), 3, "fenced by its own open");
+    assert_eq!(cluster.journal(&journal).0, b"abc");
+}
+
+#[tokio::test]
+async fn a_first_open_without_an_answer_may_yet_be_carried_out() {
+    let cluster = FakeCluster::start(1).await;
+    let (epoch, journal) = open_worker(&cluster.client(&[0]), "j").await;
+    cluster.fault(0, |faults| faults.late_opens = u32::MAX);
+    let client = impatient(&cluster);
+    let options = AppendOptions::of(&client);
+    let opened = AppendStream::open(&client, &journal, RAW, epoch, None, options);
+    let error = opened.await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.effect()),
+        (ErrorKind::Timeout, Effect::Unknown),
+        "{error}"
+    );
+    assert!(!error.to_string().contains("nothing was changed"));
+    assert!(cluster.fired(0).late_opens > 0);
+    cluster.carry_out_late();
+    assert!(cluster.journal(&journal).1.writer.0 > 0, "as was warned of");
+}
+
+#[tokio::test]
 async fn an_own_open_that_is_carried_out_without_an_answer_does_not_count_as_a_stranger() {
-    let cluster = FakeCluster::start(2).await;
-    let client = cluster.client(&[0, 1]);
+    let cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
     let (epoch, journal) = open_worker(&client, "j").await;
     let mut stream = open(&client, epoch, &journal).await;
     cluster.fault(0, |faults| {
@@ -217,11 +312,149 @@ async fn an_own_open_that_is_carried_out_without_an_answer_does_not_count_as_a_s
         faults.lost_answers = 3;
     });
     stream.append(Bytes::from_static(b"abc")).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    cluster
+        .until("three opens without an answer", |cluster| {
+            cluster.fired(0).lost_answers == 3
+        })
+        .await;
     cluster.fault(0, |faults| faults.break_appends_after = None);
     stream.append(Bytes::from_static(b"def")).await.unwrap();
     stream.close().await.unwrap();
+    assert_eq!(cluster.fired(0).broken_appends, 1);
     assert_eq!(cluster.journal(&journal).0, b"abcdef");
+}
+
+#[tokio::test]
+async fn bytes_damaged_on_the_way_are_sent_again() {
+    let cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    let (epoch, journal) = open_worker(&client, "j").await;
+    let mut stream = open(&client, epoch, &journal).await;
+    stream.append(Bytes::from_static(b"abc")).await.unwrap();
+    cluster.fault(0, |faults| faults.damaged_appends = 2);
+    stream.append(Bytes::from_static(b"def")).await.unwrap();
+    stream.close().await.unwrap();
+    assert_eq!(cluster.fired(0).damaged_appends, 2);
+    assert_eq!(cluster.journal(&journal).0, b"abcdef");
+}
+
+#[tokio::test]
+async fn bytes_that_always_arrive_damaged_end_the_stream_with_unknown_effect() {
+    let cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    let (epoch, journal) = open_worker(&client, "j").await;
+    let options = AppendOptions {
+        give_up_after: None,
+        ..AppendOptions::of(&client)
+    };
+    let opened = AppendStream::open(&client, &journal, RAW, epoch, None, options);
+    let mut stream = opened.await.unwrap();
+    cluster.fault(0, |faults| faults.damaged_appends = u32::MAX);
+    let end = stream.append(Bytes::from_static(b"abc")).await.unwrap();
+    let error = stream.wait_durable(end).await.unwrap_err();
+    // An earlier session's bytes may still be about to arrive, whatever the last one says of its own.
+    assert_eq!(error.effect(), Effect::Unknown, "{error}");
+    let fired = cluster.fired(0).damaged_appends;
+    assert!(fired > 1 && fired < 10, "{fired}");
+}
+
+#[tokio::test]
+async fn a_session_that_dies_at_once_is_not_opened_again_without_a_pause() {
+    let mut cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    let (epoch, journal) = open_worker(&client, "j").await;
+    let options = AppendOptions {
+        give_up_after: None,
+        ..AppendOptions::of(&client)
+    };
+    let opened = AppendStream::open(&client, &journal, RAW, epoch, None, options);
+    let mut stream = opened.await.unwrap();
+    cluster.fault(0, |faults| faults.swallow_appends = true);
+    stream.append(Bytes::from_static(b"abc")).await.unwrap();
+    cluster.until("bytes on their way", swallowed).await;
+    let began = Instant::now();
+    cluster.fault(0, |faults| faults.break_opened = true);
+    cluster.kill(0);
+    cluster.restart(0).await;
+    cluster
+        .until("six sessions that die", |cluster| {
+            cluster.fired(0).broken_opened >= 6
+        })
+        .await;
+    // Between them are five pauses, each at least half of 25, 50, 100, 200 and 400 ms.
+    let took = began.elapsed();
+    assert!(took >= Duration::from_millis(387), "{took:?}");
+    cluster.fault(0, |faults| *faults = Faults::default());
+    stream.close().await.unwrap();
+    assert_eq!(cluster.journal(&journal).0, b"abc");
+}
+
+#[tokio::test]
+async fn an_open_is_told_even_when_its_session_is_lost_at_once() {
+    let cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    let (epoch, journal) = open_worker(&client, "j").await;
+    cluster.fault(0, |faults| faults.break_opened = true);
+    let options = AppendOptions {
+        give_up_after: None,
+        ..AppendOptions::of(&client)
+    };
+    let opened = AppendStream::open(&client, &journal, RAW, epoch, None, options);
+    let opened = tokio::time::timeout(Duration::from_secs(30), opened).await;
+    let mut stream = opened.unwrap().unwrap();
+    stream.append(Bytes::from_static(b"abc")).await.unwrap();
+    cluster
+        .until("a session that dies", |cluster| {
+            cluster.fired(0).broken_opened > 0
+        })
+        .await;
+    cluster.fault(0, |faults| faults.break_opened = false);
+    stream.close().await.unwrap();
+    assert_eq!(cluster.journal(&journal).0, b"abc");
+}
+
+#[tokio::test]
+async fn what_only_a_lost_leader_had_no_longer_counts_as_written() {
+    let mut cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    let (epoch, journal) = open_worker(&client, "j").await;
+    let mut stream = open(&client, epoch, &journal).await;
+    cluster.fault(0, |faults| faults.only_write_appends = true);
+    stream.append(Bytes::from_static(b"abc")).await.unwrap();
+    let mut watch = stream.watch();
+    while watch.progress().written < Offset(3) {
+        assert!(watch.changed().await);
+    }
+    assert_eq!(cluster.fired(0).only_written_appends, 1);
+    cluster.kill(0);
+    cluster.fault(0, |faults| {
+        faults.only_write_appends = false;
+        faults.swallow_appends = true;
+    });
+    cluster.restart(0).await;
+    cluster.until("the bytes sent again", swallowed).await;
+    let progress = stream.watch().progress();
+    assert_eq!(
+        (progress.written, progress.durable),
+        (Offset(0), Offset(0)),
+        "the leader of now has none of it"
+    );
+}
+
+#[tokio::test]
+async fn a_stream_that_is_dropped_leaves_open_what_arrives() {
+    let cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    let (epoch, journal) = open_worker(&client, "j").await;
+    cluster.fault(0, |faults| faults.swallow_appends = true);
+    let mut stream = open(&client, epoch, &journal).await;
+    let end = stream.append(Bytes::from_static(b"abc")).await.unwrap();
+    cluster.until("bytes on their way", swallowed).await;
+    let mut watch = stream.watch();
+    drop(stream);
+    let error = watch.wait_durable(end).await.unwrap_err();
+    assert!(matches!(error, ClientError::Closed { .. }), "{error}");
+    assert_eq!(error.effect(), Effect::Unknown, "{error}");
 }
 
 #[tokio::test]
@@ -241,6 +474,7 @@ async fn appends_wait_while_the_window_is_full() {
     assert!(waited.is_err(), "it must wait");
     let queued = stream.end().0;
     assert!(queued > 0 && queued <= 100_000, "{queued}");
+    cluster.until("bytes that nobody answers", swallowed).await;
 }
 
 #[tokio::test]
@@ -256,7 +490,7 @@ async fn a_stream_without_progress_gives_up_with_unknown_effect() {
     let mut stream = opened.await.unwrap();
     cluster.fault(0, |faults| faults.swallow_appends = true);
     let end = stream.append(Bytes::from_static(b"abc")).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    cluster.until("bytes on their way", swallowed).await;
     cluster.kill(0);
     let error = stream.wait_durable(end).await.unwrap_err();
     assert_eq!(
@@ -272,6 +506,8 @@ async fn opening_while_no_node_runs_fails_in_time() {
     let client = cluster.client(&[0]);
     let (epoch, journal) = open_worker(&client, "j").await;
     cluster.kill(0);
+    cluster.gone(0).await;
+    let client = cluster.client(&[0]); // without a connection that breaks under the open
     let options = AppendOptions {
         give_up_after: None,
         ..AppendOptions::of(&client)

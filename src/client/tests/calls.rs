@@ -33,8 +33,10 @@ async fn any_reachable_endpoint_is_enough_and_leads_to_the_leader() {
 async fn without_any_node_the_error_names_everyone_tried() {
     let mut cluster = FakeCluster::start(2).await;
     let client = cluster.client(&[0, 1]);
-    cluster.kill(0);
-    cluster.kill(1);
+    for node in 0..2 {
+        cluster.kill(node);
+        cluster.gone(node).await;
+    }
     let error = client.open_worker(&worker(), None).await.unwrap_err();
     assert_eq!(
         (error.kind(), error.effect()),
@@ -57,7 +59,11 @@ async fn nodes_without_a_leader_are_asked_until_there_is_one() {
     let client = cluster.client(&[0, 1]);
     let worker = worker();
     let (opened, ()) = tokio::join!(client.open_worker(&worker, None), async {
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        cluster
+            .until("both were asked, and refused", |cluster| {
+                (0..2).all(|node| cluster.fired(node).no_leader > 0)
+            })
+            .await;
         for node in 0..2 {
             cluster.fault(node, |faults| faults.no_leader = false);
         }
@@ -78,6 +84,7 @@ async fn a_cluster_without_a_leader_is_told_from_one_that_is_not_there() {
         (error.kind(), error.effect()),
         (ErrorKind::Unhealthy, Effect::None)
     );
+    assert!(cluster.fired(0).no_leader > 0);
 }
 
 #[tokio::test]
@@ -101,6 +108,7 @@ async fn what_is_safe_to_repeat_is_repeated_after_a_lost_answer() {
     let client = cluster.client(&[0, 1]);
     cluster.fault(0, |faults| faults.lost_answers = 1);
     client.open_worker(&worker(), None).await.unwrap();
+    assert_eq!(cluster.fired(0).lost_answers, 1);
     cluster.fault(0, |faults| faults.lost_answers = 1);
     let id = CheckpointId {
         rollback_epoch: 0,
@@ -110,6 +118,7 @@ async fn what_is_safe_to_repeat_is_repeated_after_a_lost_answer() {
         .commit_checkpoint(&worker(), Epoch(1), id, BTreeMap::new())
         .await;
     assert!(committed.is_ok(), "{committed:?}");
+    assert_eq!(cluster.fired(0).lost_answers, 2);
 }
 
 #[tokio::test]
@@ -122,6 +131,7 @@ async fn a_takeover_without_expected_epoch_is_not_repeated_after_a_lost_answer()
         .takeover(&worker(), None, RestorePoint::Latest, "test")
         .await;
     assert_eq!(taken.unwrap_err().effect(), Effect::Unknown);
+    assert_eq!(cluster.fired(0).lost_answers, 1);
     assert_eq!(cluster.epoch(&worker()), Epoch(2), "one takeover, not two");
 }
 
@@ -143,6 +153,20 @@ async fn a_refusal_after_a_lost_answer_does_not_claim_that_nothing_happened() {
         (error.kind(), error.effect()),
         (ErrorKind::Rejected, Effect::Unknown)
     );
+    assert_eq!(cluster.fired(0).lost_answers, 1);
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_understand_the_call_says_nothing_of_an_earlier_attempt() {
+    let cluster = FakeCluster::start(2).await;
+    let client = cluster.client(&[0, 1]);
+    cluster.fault(0, |faults| faults.lost_answers = 1);
+    cluster.fault(1, |faults| faults.bad_requests = 1); // of another version, say
+    let error = client.open_worker(&worker(), None).await.unwrap_err();
+    let fired = (cluster.fired(0).lost_answers, cluster.fired(1).bad_requests);
+    assert_eq!(fired, (1, 1), "{error}");
+    assert_eq!(cluster.epoch(&worker()), Epoch(1), "it was carried out");
+    assert_eq!(error.effect(), Effect::Unknown, "{error}");
 }
 
 #[tokio::test]

@@ -64,6 +64,7 @@ async fn a_read_goes_on_at_another_node_when_one_breaks_or_lies() {
     let (client, journal) = filled(&cluster, &sent).await;
     cluster.fault(0, |faults| faults.break_reads_after = Some(2));
     assert_eq!(read(&client, &journal, 0, None).await, sent);
+    assert_eq!(cluster.fired(0).broken_reads, 1);
     cluster.fault(0, |faults| {
         faults.break_reads_after = None;
         faults.corrupt_reads = true;
@@ -72,6 +73,7 @@ async fn a_read_goes_on_at_another_node_when_one_breaks_or_lies() {
         read(&cluster.client(&[0, 1]), &journal, 0, None).await,
         sent
     );
+    assert!(cluster.fired(0).corrupt_reads > 0);
 }
 
 #[tokio::test]
@@ -85,4 +87,5 @@ async fn bytes_that_verify_nowhere_are_a_verification_failure() {
     let error = reader.await.unwrap().next().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Verification, "{error}");
     assert!(error.to_string().contains(&cluster.address(1)), "{error}");
+    assert!((0..2).all(|node| cluster.fired(node).corrupt_reads > 0));
 }

@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesOrdered};
+use prost::Message;
 use tokio::sync::{mpsc, watch};
-use tonic::{Status, Streaming};
+use tonic::{Status, Streaming, metadata::MetadataValue};
 
 use super::{
     admission::{Permit, StreamAdmission},
@@ -12,7 +13,7 @@ use super::{
 use crate::{
     codec::CodecError,
     domain::{Append, Offset, OpenedJournal, Rejected, limits::APPEND_BYTES_MAX},
-    node::status::NodeError,
+    node::status::{self, NodeError},
     pb::{self, append_request::Request as Wire, append_response::Response},
 };
 
@@ -71,7 +72,7 @@ pub(in crate::node) async fn serve(
                 }
                 // The client is gone, or sent what is no message; what it sent before may still be committed.
                 Err(status) => {
-                    let _ = output.try_send(Err(status));
+                    let _ = output.try_send(Err(stream.told(status)));
                     return;
                 }
             },
@@ -79,7 +80,7 @@ pub(in crate::node) async fn serve(
             () = output.closed() => return,
         };
         if let Err(error) = step {
-            let _ = output.send(Err(error.into())).await;
+            let _ = output.send(Err(stream.told(error.into()))).await;
             return;
         }
     }
@@ -186,6 +187,23 @@ impl AppendStream {
         }
     }
 
+    /// What ends the stream, with the effect of the whole stream and not of its last message alone: a message that is refused
+    /// changes nothing, but the appends before it are durable, or may be yet.
+    fn told(&self, mut status: Status) -> Status {
+        let mut detail = status::detail(&status).unwrap_or_else(|| pb::ErrorDetail {
+            effect: pb::Effect::None.into(),
+            code: "bad_request".to_owned(), // from below: what came is no message, or too large a one
+            rejected: None,
+            leader_address: String::new(),
+        });
+        if self.under_way > 0 || self.durable > self.opened.tail {
+            detail.effect = pb::Effect::Unknown.into();
+        }
+        let detail = MetadataValue::from_bytes(&detail.encode_to_vec());
+        status.metadata_mut().insert_bin("dos-error-bin", detail);
+        status
+    }
+
     fn progress(&mut self) -> pb::AppendResponse {
         self.news = false;
         let progress = pb::AppendProgress {
@@ -210,5 +228,86 @@ fn own(data: Bytes) -> Bytes {
         Bytes::copy_from_slice(&data)
     } else {
         data
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Appended, FencingToken, JournalId, OffsetRange};
+    use tonic::Code;
+
+    fn opened() -> AppendStream {
+        let opened = OpenedJournal {
+            journal: JournalId(1),
+            token: FencingToken::default(),
+            tail: Offset(10),
+        };
+        let (settled, _) = mpsc::unbounded_channel();
+        AppendStream::new(opened, 1, Admission::default().stream(), settled)
+    }
+
+    fn data(at: u64, crc32c: u32) -> pb::AppendRequest {
+        let data = Bytes::from_static(b"abc");
+        pb::AppendRequest {
+            request: Some(Wire::Data(pb::AppendData { at, data, crc32c })),
+        }
+    }
+
+    /// How the stream is ended when its next message is damaged.
+    fn damaged(stream: &mut AppendStream) -> pb::ErrorDetail {
+        let at = stream.next.0;
+        let Err(error) = stream.take(data(at, 1)) else {
+            panic!("taken, and damaged");
+        };
+        status::detail(&stream.told(error.into())).unwrap()
+    }
+
+    #[test]
+    fn a_refused_message_does_not_claim_that_the_ones_before_it_had_no_effect() {
+        let mut stream = opened();
+        let detail = damaged(&mut stream);
+        assert_eq!(detail.effect(), pb::Effect::None, "nothing else was sent");
+        assert_eq!(detail.code, "bad_request");
+
+        assert!(stream.take(data(10, crc32c::crc32c(b"abc"))).is_ok());
+        let detail = damaged(&mut stream);
+        assert_eq!(detail.effect(), pb::Effect::None, "not admitted: dropped");
+
+        stream.under_way = 1;
+        let detail = damaged(&mut stream);
+        assert_eq!(detail.effect(), pb::Effect::Unknown, "under way");
+        assert_eq!(detail.code, "bad_request");
+
+        let range = OffsetRange {
+            from: Offset(10),
+            to: Offset(13),
+        };
+        let tail = range.to;
+        let appended = Appended { range, tail };
+        stream.settle(Settled::Decided(Ok(appended), 2)).unwrap();
+        assert_eq!(stream.under_way, 0);
+        let detail = damaged(&mut stream);
+        assert_eq!(detail.effect(), pb::Effect::Unknown, "durable");
+
+        let at = Offset(9);
+        let (journal, tail) = (JournalId(1), stream.next);
+        let wrong = Rejected::WrongOffset { journal, at, tail };
+        let detail = status::detail(&stream.told(NodeError::from(wrong).into())).unwrap();
+        assert_eq!(detail.effect(), pb::Effect::Unknown);
+        assert!(detail.rejected.is_some(), "the reason stays");
+    }
+
+    #[test]
+    fn what_is_no_message_is_told_in_the_words_it_came_with() {
+        let mut stream = opened();
+        let too_large = || Status::new(Code::OutOfRange, "9 MiB is too large");
+        let told = stream.told(too_large());
+        assert_eq!(told.code(), Code::OutOfRange);
+        assert_eq!(told.message(), "9 MiB is too large");
+        let effect = |status: &Status| status::detail(status).unwrap().effect();
+        assert_eq!(effect(&told), pb::Effect::None);
+        stream.under_way = 1;
+        assert_eq!(effect(&stream.told(too_large())), pb::Effect::Unknown);
     }
 }

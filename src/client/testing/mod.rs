@@ -1,6 +1,9 @@
 //! A cluster in this process, for the client's tests: the real rules of the domain behind real gRPC servers, all members
 //! sharing one state. What it does not have is replication; what it has are faults.
 
+mod faults;
+mod ports;
+
 use std::{
     collections::BTreeMap,
     pin::Pin,
@@ -18,6 +21,10 @@ use tonic::{
     metadata::{MetadataMap, MetadataValue},
 };
 
+use faults::fires;
+pub(super) use faults::{Faults, Fired};
+use ports::free_address;
+
 use super::{Client, ClientOptions, failure::DETAIL_KEY};
 use crate::{
     codec::{CodecError, wire},
@@ -32,24 +39,10 @@ use crate::{
 /// Bytes of one read answer: small, so that ranges take several.
 const READ_BYTES: usize = 10_000;
 
-type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+/// How long a test waits for what must come, on however slow a machine.
+const DEADLINE: Duration = Duration::from_secs(30);
 
-/// What goes wrong at one node.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Faults {
-    /// Reads carry wrong checksums.
-    pub(super) corrupt_reads: bool,
-    /// That many commands are carried out and not answered: the connection breaks instead.
-    pub(super) lost_answers: u32,
-    /// Append streams break after that many data messages, the last of which is carried out and not answered.
-    pub(super) break_appends_after: Option<u32>,
-    /// Append streams take data and never answer it, nor carry it out.
-    pub(super) swallow_appends: bool,
-    /// Reads break after that many pieces.
-    pub(super) break_reads_after: Option<u32>,
-    /// The node says that it knows no leader.
-    pub(super) no_leader: bool,
-}
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -59,6 +52,9 @@ struct Shared {
     leader: usize,
     addresses: Vec<String>,
     faults: Vec<Faults>,
+    fired: Vec<Fired>,
+    /// Opens that were not carried out when they came.
+    late: Vec<Command>,
     /// Commands carried out, by node.
     carried_out: Vec<u32>,
     append_opens: Vec<u32>,
@@ -66,8 +62,9 @@ struct Shared {
 
 impl Shared {
     fn add_node(&mut self) {
-        self.addresses.push("127.0.0.1:0".into());
+        self.addresses.push(free_address());
         self.faults.push(Faults::default());
+        self.fired.push(Fired::default());
         self.carried_out.push(0);
         self.append_opens.push(0);
     }
@@ -90,6 +87,26 @@ impl Shared {
         }
         outcome
     }
+
+    /// Both what is to go wrong at a node, and what did.
+    fn faults(&mut self, node: usize) -> (&mut Faults, &mut Fired) {
+        (&mut self.faults[node], &mut self.fired[node])
+    }
+
+    /// Refuses where the node is to know no leader.
+    fn led(&mut self, node: usize) -> Result<(), Status> {
+        let (faults, fired) = self.faults(node);
+        if !faults.no_leader {
+            return Ok(());
+        }
+        fired.no_leader += 1;
+        let code = Code::Unavailable;
+        Err(failed(code, "no_leader", pb::Effect::None, None))
+    }
+}
+
+fn broken() -> Status {
+    Status::unavailable("connection reset by the test")
 }
 
 /// A cluster of nodes that share one state.
@@ -131,6 +148,17 @@ impl FakeCluster {
         }
     }
 
+    /// Waits until nobody listens at a node that was killed: what it ran ends in its own time.
+    pub(super) async fn gone(&self, node: usize) {
+        let address = self.address(node);
+        let gone = tokio::time::timeout(DEADLINE, async {
+            while net::connect(&address).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        });
+        assert!(gone.await.is_ok(), "{address} is still there");
+    }
+
     /// Starts a node, at the address it had.
     pub(super) async fn restart(&mut self, node: usize) {
         self.kill(node);
@@ -140,20 +168,20 @@ impl FakeCluster {
             .build()
             .unwrap();
         let wanted = self.shared().addresses[node].clone();
-        let (told, address) = tokio::sync::oneshot::channel();
+        let (told, listens) = tokio::sync::oneshot::channel();
         let fake = Node {
             node,
             shared: self.shared.clone(),
         };
         runtime.spawn(async move {
+            // What ran there before may still be about to end.
             let listener = loop {
                 match net::bind(&wanted).await {
                     Ok(listener) => break listener,
                     Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
                 }
             };
-            told.send(listener.local_addr().unwrap().to_string())
-                .unwrap();
+            told.send(()).unwrap();
             net::server(ChannelOptions::default())
                 .add_service(pb::journals_server::JournalsServer::new(fake.clone()))
                 .add_service(pb::workers_server::WorkersServer::new(fake.clone()))
@@ -163,9 +191,10 @@ impl FakeCluster {
                 .await
                 .unwrap();
         });
-        let address = address.await.unwrap();
-        self.shared().addresses[node] = address;
+        let listens = tokio::time::timeout(DEADLINE, listens).await;
         self.nodes[node] = Some(runtime);
+        let address = self.address(node);
+        assert!(matches!(listens, Ok(Ok(()))), "cannot listen on {address}");
     }
 
     pub(super) fn address(&self, node: usize) -> String {
@@ -186,6 +215,30 @@ impl FakeCluster {
 
     pub(super) fn fault(&self, node: usize, change: impl FnOnce(&mut Faults)) {
         change(&mut self.shared().faults[node]);
+    }
+
+    /// How often the node's faults have come true.
+    pub(super) fn fired(&self, node: usize) -> Fired {
+        self.shared().fired[node].clone()
+    }
+
+    /// Waits until `condition` holds of the cluster.
+    pub(super) async fn until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
+        let waited = tokio::time::timeout(DEADLINE, async {
+            while !condition(self) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        });
+        assert!(waited.await.is_ok(), "not within {DEADLINE:?}: {what}");
+    }
+
+    /// Carries out the opens that were left for later.
+    pub(super) fn carry_out_late(&self) {
+        let late = std::mem::take(&mut self.shared().late);
+        assert!(!late.is_empty(), "no open was left for later");
+        for open in late {
+            self.apply(&open).unwrap();
+        }
     }
 
     /// The bytes of a journal, and its writer's token.
@@ -259,16 +312,16 @@ impl Node {
     ) -> Result<Outcome, Status> {
         let command = wrap(message.try_into().map_err(bad_request)?);
         let mut shared = self.shared();
-        if shared.faults[self.node].no_leader {
-            let code = Code::Unavailable;
-            return Err(failed(code, "no_leader", pb::Effect::None, None));
+        shared.led(self.node)?;
+        let (faults, fired) = shared.faults(self.node);
+        if fires(&mut faults.bad_requests, &mut fired.bad_requests) {
+            return Err(bad_request(CodecError::field("request", "by the test")));
         }
         let outcome = shared.apply(&command);
         shared.carried_out[self.node] += 1;
-        let faults = &mut shared.faults[self.node];
-        if faults.lost_answers > 0 {
-            faults.lost_answers -= 1;
-            return Err(Status::unavailable("connection reset by the test"));
+        let (faults, fired) = shared.faults(self.node);
+        if fires(&mut faults.lost_answers, &mut fired.lost_answers) {
+            return Err(broken());
         }
         outcome.map_err(rejected)
     }
@@ -293,18 +346,19 @@ impl Node {
             expected: open.expected_offset.map(Offset),
         });
         let mut shared = self.shared();
-        if shared.faults[self.node].no_leader {
-            let code = Code::Unavailable;
-            return Err(failed(code, "no_leader", pb::Effect::None, None));
-        }
+        shared.led(self.node)?;
         shared.append_opens[self.node] += 1;
+        let (faults, fired) = shared.faults(self.node);
+        if fires(&mut faults.late_opens, &mut fired.late_opens) {
+            shared.late.push(command);
+            return Err(broken());
+        }
         let Outcome::JournalOpened(opened) = shared.apply(&command).map_err(rejected)? else {
             panic!("an open answers with what it opened");
         };
-        let faults = &mut shared.faults[self.node];
-        if faults.lost_answers > 0 {
-            faults.lost_answers -= 1;
-            return Err(Status::unavailable("connection reset by the test"));
+        let (faults, fired) = shared.faults(self.node);
+        if fires(&mut faults.lost_answers, &mut fired.lost_answers) {
+            return Err(broken());
         }
         let leads = shared.leader == self.node;
         Ok(pb::AppendOpened {
@@ -331,8 +385,12 @@ impl Node {
             return Err(Status::invalid_argument("no open"));
         };
         let opened = self.open_append(open)?;
-        let (journal, token) = (JournalId(opened.journal), wire::token_from_pb(opened.token));
-        let mut tail = opened.tail;
+        let mut stream = FakeAppend {
+            journal: JournalId(opened.journal),
+            token: wire::token_from_pb(opened.token).expect("the fake opened it"),
+            tail: opened.tail,
+            messages: 0,
+        };
         let answer = |response| {
             Ok(pb::AppendResponse {
                 response: Some(response),
@@ -341,52 +399,93 @@ impl Node {
         let _ = answers
             .send(answer(append_response::Response::Opened(opened)))
             .await;
-        let mut messages = 0;
+        self.go_on()?;
         while let Some(request) = requests.message().await? {
             let Some(Wire::Data(data)) = request.request else {
                 return Err(Status::invalid_argument("no data"));
             };
-            assert_eq!(crc32c::crc32c(&data.data), data.crc32c);
-            let faults = self.shared().faults[self.node].clone();
-            if faults.swallow_appends {
-                continue;
+            if let Some(progress) = self.append(&mut stream, data)? {
+                let progress = append_response::Response::Progress(progress);
+                let _ = answers.send(answer(progress)).await;
             }
-            let append = Append {
-                journal,
-                token: token.clone().expect("the fake opened it"),
-                at: Offset(data.at),
-                data: data.data,
-            };
-            let (outcome, log_index) = {
-                let mut shared = self.shared();
-                let outcome = shared.apply(&Command::Append(vec![append]));
-                (outcome, shared.log_index)
-            };
-            let Ok(Outcome::Appended(mut done)) = outcome else {
-                panic!("an append answers for each");
-            };
-            tail = done.remove(0).map_err(rejected)?.tail.0;
-            messages += 1;
-            if faults.break_appends_after == Some(messages) {
-                return Err(Status::unavailable("connection reset by the test"));
-            }
-            let progress = pb::AppendProgress {
-                written: tail,
-                durable: tail,
-                log_index,
-            };
-            let progress = append_response::Response::Progress(progress);
-            let _ = answers.send(answer(progress)).await;
         }
-        let progress = pb::AppendProgress {
-            written: tail,
-            durable: tail,
-            log_index: self.shared().log_index,
-        };
+        let progress = stream.progress(stream.tail, self.shared().log_index);
         let _ = answers
             .send(answer(append_response::Response::Progress(progress)))
             .await;
         Ok(())
+    }
+
+    /// Whether an append stream that was opened goes on.
+    fn go_on(&self) -> Result<(), Status> {
+        let mut shared = self.shared();
+        let (faults, fired) = shared.faults(self.node);
+        if faults.break_opened {
+            fired.broken_opened += 1;
+            return Err(broken());
+        }
+        Ok(())
+    }
+
+    /// Takes one message of an append stream; answers what is to be told.
+    fn append(
+        &self,
+        stream: &mut FakeAppend,
+        data: pb::AppendData,
+    ) -> Result<Option<pb::AppendProgress>, Status> {
+        assert_eq!(crc32c::crc32c(&data.data), data.crc32c);
+        let mut shared = self.shared();
+        let (faults, fired) = shared.faults(self.node);
+        if fires(&mut faults.damaged_appends, &mut fired.damaged_appends) {
+            return Err(bad_request(CodecError::field("data", "it was damaged")));
+        }
+        if faults.swallow_appends {
+            fired.swallowed_appends += 1;
+            return Ok(None);
+        }
+        if faults.only_write_appends {
+            fired.only_written_appends += 1;
+            let written = data.at + data.data.len() as u64;
+            return Ok(Some(stream.progress(written, shared.log_index)));
+        }
+        let append = Append {
+            journal: stream.journal,
+            token: stream.token,
+            at: Offset(data.at),
+            data: data.data,
+        };
+        let Ok(Outcome::Appended(mut done)) = shared.apply(&Command::Append(vec![append])) else {
+            panic!("an append answers for each");
+        };
+        stream.tail = done.remove(0).map_err(rejected)?.tail.0;
+        stream.messages += 1;
+        let log_index = shared.log_index;
+        let (faults, fired) = shared.faults(self.node);
+        let after = faults.break_appends_after;
+        if after.is_some_and(|after| stream.messages >= after) {
+            fired.broken_appends += 1;
+            return Err(broken());
+        }
+        Ok(Some(stream.progress(stream.tail, log_index)))
+    }
+}
+
+/// An append stream at a node.
+struct FakeAppend {
+    journal: JournalId,
+    token: FencingToken,
+    tail: u64,
+    /// Data messages carried out.
+    messages: u32,
+}
+
+impl FakeAppend {
+    fn progress(&self, written: u64, log_index: u64) -> pb::AppendProgress {
+        pb::AppendProgress {
+            written,
+            durable: self.tail,
+            log_index,
+        }
     }
 }
 
@@ -415,9 +514,10 @@ impl pb::journals_server::Journals for Node {
     ) -> Result<Response<Self::ReadStream>, Status> {
         let request = request.into_inner();
         let journal = wire::journal_from_pb(request.journal).map_err(bad_request)?;
-        let shared = self.shared();
-        let found = shared.state.journal(&journal).map_err(rejected)?;
+        let mut shared = self.shared();
         let faults = shared.faults[self.node].clone();
+        let mut fired = shared.fired[self.node].clone();
+        let found = shared.state.journal(&journal).map_err(rejected)?;
         let stat = self.stat(&shared, found);
         let bytes = shared.bytes.get(&found.id).cloned().unwrap_or_default();
         let to = request.to.unwrap_or(stat.tail);
@@ -438,9 +538,11 @@ impl pb::journals_server::Journals for Node {
         let mut at = request.from;
         for (index, piece) in bytes[range].chunks(READ_BYTES).enumerate() {
             if faults.break_reads_after == Some(u32::try_from(index).unwrap()) {
-                answers.push(Err(Status::unavailable("connection reset by the test")));
+                fired.broken_reads += 1;
+                answers.push(Err(broken()));
                 break;
             }
+            fired.corrupt_reads += u32::from(faults.corrupt_reads);
             answers.push(Ok(read_response::Response::Data(pb::ReadData {
                 at,
                 data: Bytes::copy_from_slice(piece),
@@ -448,6 +550,7 @@ impl pb::journals_server::Journals for Node {
             })));
             at += piece.len() as u64;
         }
+        shared.fired[self.node] = fired;
         let answers = answers.into_iter().map(|answer| {
             answer.map(|response| pb::ReadResponse {
                 response: Some(response),
