@@ -4,6 +4,14 @@
 //! process the journal is never behind the files: at most its last record is not applied, and it is applied again at the
 //! next open. Nothing is synced on this disk while the worker runs, for the cluster is what makes it durable; after the
 //! machine itself went down the directory is not believed any more, and the worker is restored.
+//!
+//! ```text
+//! open    lock the directory -> compare journal and cluster -> settle -> open the stream, which fences -> mark it in use
+//! change  journal -> file -> mirror
+//! close   everything durable in the cluster -> sync here -> mark it closed -> unlock
+//! ```
+//!
+//! A directory is refused before anything is fenced: whoever opens the wrong one does no harm to the worker that runs.
 
 use std::{
     collections::BTreeMap,
@@ -16,19 +24,24 @@ use bytes::Bytes;
 
 use super::{
     AppendOptions, AppendStream, Client, ClientError,
-    identity::{self, WorkerIdentity},
+    identity::{self, DirectoryLock, WorkerIdentity},
     local_journal::{LocalJournal, Scan},
     mirror::{JournalMirror, MirrorHandle, MirrorStatus},
+    read::Floor,
     replay::{PathMap, ReplayError, Replayer},
 };
 use crate::{
     codec::ops::{Op, OpRecord},
-    domain::{CheckpointId, Epoch, JournalKind, JournalName, Offset, WorkerRef},
+    domain::{
+        CheckpointId, Epoch, JournalKind, JournalName, JournalRef, Offset, Rejected, WorkerRef,
+    },
     env::{fs, task},
 };
 
 /// Most bytes of one record: a longer write becomes several.
 const WRITE_BYTES_MAX: usize = 4 << 20;
+/// Opens of the stream while the tail moves, which it does as long as bytes of a killed process are on their way.
+const OPENS_MAX: u32 = 8;
 
 /// How a [`JournaledDir`] behaves.
 #[derive(Debug, Clone, Default)]
@@ -62,6 +75,7 @@ pub struct JournaledDir {
     local: Mutex<Local>,
     mirror: JournalMirror,
     handle: MirrorHandle,
+    lock: DirectoryLock,
 }
 
 /// What a change goes through, one at a time.
@@ -77,11 +91,12 @@ struct Local {
 impl JournaledDir {
     /// Opens a worker's directory: a new one, one that this worker left behind in a crash of its process, or a restored
     /// one. Attaches to the worker (and registers it if it is new), fences every other writer of its journal, and brings
-    /// the cluster up to what is here, in the background.
+    /// the cluster up to what is here, in the background. The directory is locked until it is closed or dropped.
     ///
     /// # Errors
-    /// `Rejected` with `EpochFenced` when the worker was taken over since; `LocalState` when the directory is another
-    /// worker's, is behind the cluster, or was in use when the machine went down: restore then; or as any call.
+    /// `Rejected` with `EpochFenced` when the worker was taken over since; `LocalState` when another process has the
+    /// directory open, or when it is another worker's, is behind the cluster, or was in use when the machine went down:
+    /// restore then; or as any call. No writer was fenced, unless the effect is unknown.
     pub async fn open(
         client: &Client,
         worker: &WorkerRef,
@@ -89,23 +104,28 @@ impl JournaledDir {
         options: JournaledDirOptions,
     ) -> Result<Self, ClientError> {
         let journal = journal_name(worker, options.journal)?;
-        let known = prepare(worker, directory).await?;
+        let (lock, known) = prepare(worker, directory).await?;
         let held = known.as_ref().map(|identity| identity.epoch);
         let (epoch, _) = client.open_worker(worker, held).await?;
         let (local, scan) = {
             let path = directory.join(journal.as_str());
             task::blocking(move || LocalJournal::open(&path)).await?
         };
+        let full = worker.journal(journal.clone());
+        let map = PathMap::new(directory.to_owned());
+        let unclean = known.as_ref().is_some_and(|known| known.in_use.is_some());
+        let tail = cluster_tail(client, &full).await?;
+        check_tail(scan.whole, scan.length, tail, directory)?;
+        let local = settle(local, &scan, &map, unclean, directory)?;
         let append = AppendOptions {
             give_up_after: None,
             window_bytes: options.window_bytes.unwrap_or(8 << 20),
         };
-        let full = worker.journal(journal.clone());
-        let stream =
-            AppendStream::open(client, &full, JournalKind::Ops, epoch, None, append).await?;
-        let map = PathMap::new(directory.to_owned());
-        let unclean = known.as_ref().is_some_and(|known| known.in_use.is_some());
-        let local = settle(local, scan, stream.opened_at(), &map, unclean, directory)?;
+        let length = local.journal.length();
+        let stream = open_stream(client, &full, epoch, tail, append, |tail| {
+            check_tail(length, length, tail, directory)
+        })
+        .await?;
         let mut identity = known.unwrap_or_else(|| new_identity(worker, epoch));
         identity.in_use = Some(identity::this_boot().unwrap_or_else(|| "unknown".into()));
         identity.journals.insert(journal.clone(), JournalKind::Ops);
@@ -125,6 +145,7 @@ impl JournaledDir {
             map,
             local: Mutex::new(local),
             mirror,
+            lock,
         })
     }
 
@@ -248,7 +269,8 @@ impl JournaledDir {
         &self.directory
     }
 
-    /// Waits until every change is durable in the cluster, syncs the files here, and marks the directory as closed.
+    /// Waits until every change is durable in the cluster, syncs the files here, and marks the directory as closed: whoever
+    /// opens it next believes it, also after the machine went down.
     ///
     /// # Errors
     /// Whatever stopped the mirror for good, or `Local` when the disk refused.
@@ -262,13 +284,16 @@ impl JournaledDir {
             return Err(broken);
         }
         let (directory, mut identity) = (self.directory, self.identity);
+        let lock = self.lock;
         task::blocking(move || {
             let synced = local.files.finish();
             synced.map_err(|error| replay_error(&directory, error))?;
             local.journal.sync()?;
             fs::sync_dir(&directory).map_err(|e| ClientError::local("sync", &directory, e))?;
             identity.in_use = None;
-            identity.write(&directory)
+            identity.write(&directory)?;
+            drop(lock); // the last: from here on another process may open it
+            Ok(())
         })
         .await
     }
@@ -359,17 +384,18 @@ fn new_identity(worker: &WorkerRef, epoch: Epoch) -> WorkerIdentity {
     }
 }
 
-/// Makes the directory if it is not there, and reads whose it is.
+/// Makes the directory if it is not there, locks it, and reads whose it is.
 async fn prepare(
     worker: &WorkerRef,
     directory: &Path,
-) -> Result<Option<WorkerIdentity>, ClientError> {
+) -> Result<(DirectoryLock, Option<WorkerIdentity>), ClientError> {
     let (worker, directory) = (worker.clone(), directory.to_owned());
     task::blocking(move || {
-        let made = fs::create_dir_all(&directory);
+        let made = fs::create_dir_all_synced(&directory);
         made.map_err(|e| ClientError::local("create", &directory, e))?;
+        let lock = DirectoryLock::take(&directory)?;
         let Some(identity) = WorkerIdentity::read(&directory)? else {
-            return Ok(None);
+            return Ok((lock, None));
         };
         let refuse = |why: String, next: &str| {
             Err(ClientError::LocalState {
@@ -393,38 +419,82 @@ async fn prepare(
                 "restore the worker (`dos-cluster restore --force`)",
             );
         }
-        Ok(Some(identity))
+        Ok((lock, Some(identity)))
     })
     .await
 }
 
-/// Brings the local journal, the cluster's tail and the files together, as far as that is possible without a restore.
+/// Up to where the cluster has the journal.
+async fn cluster_tail(client: &Client, journal: &JournalRef) -> Result<Offset, ClientError> {
+    match client.stat(journal, Floor::Linearizable).await {
+        Ok(answer) => Ok(answer.stat.map_or(Offset::ZERO, |stat| Offset(stat.tail))),
+        Err(error) => match error.rejected() {
+            Some(Rejected::UnknownJournal { .. }) => Ok(Offset::ZERO),
+            _ => Err(error),
+        },
+    }
+}
+
+/// Refuses a local journal, whole up to `whole`, of which the cluster's cannot be a beginning.
+fn check_tail(
+    whole: Offset,
+    length: Offset,
+    tail: Offset,
+    directory: &Path,
+) -> Result<(), ClientError> {
+    let refuse = |why: String| {
+        Err(ClientError::LocalState {
+            path: directory.to_owned(),
+            why,
+            next: "restore the worker (`dos-cluster restore --force`)".into(),
+        })
+    };
+    if tail > length {
+        return refuse(format!(
+            "its journal has {length} bytes, but the cluster has {tail}"
+        ));
+    }
+    if tail > whole {
+        return refuse(format!(
+            "the last record of its journal, at {whole}, is torn, and part of it is in the cluster"
+        ));
+    }
+    Ok(())
+}
+
+/// Opens the stream at a tail that was compared with what is here. When the tail has moved meanwhile it is compared again:
+/// a writer that is ahead of this directory is not fenced by it.
+async fn open_stream(
+    client: &Client,
+    journal: &JournalRef,
+    epoch: Epoch,
+    mut tail: Offset,
+    options: AppendOptions,
+    check: impl Fn(Offset) -> Result<(), ClientError>,
+) -> Result<AppendStream, ClientError> {
+    let mut opens = 0;
+    loop {
+        let (kind, options) = (JournalKind::Ops, options.clone());
+        let opened = AppendStream::open(client, journal, kind, epoch, Some(tail), options).await;
+        opens += 1;
+        match opened.as_ref().map_err(ClientError::rejected) {
+            Err(Some(Rejected::WrongOffset { tail: now, .. })) if opens < OPENS_MAX => tail = *now,
+            _ => return opened,
+        }
+        check(tail)?;
+    }
+}
+
+/// Brings the local journal and the files together: cuts off what was not carried out, and carries out what may not have
+/// been.
 fn settle(
     mut journal: LocalJournal,
-    scan: Scan,
-    tail: Offset,
+    scan: &Scan,
     map: &PathMap,
     unclean: bool,
     directory: &Path,
 ) -> Result<Local, ClientError> {
-    let refuse = |why: String| ClientError::LocalState {
-        path: directory.to_owned(),
-        why,
-        next: "restore the worker (`dos-cluster restore --force`)".into(),
-    };
-    if tail > scan.length {
-        let length = scan.length;
-        return Err(refuse(format!(
-            "its journal has {length} bytes, but the cluster has {tail}"
-        )));
-    }
     if scan.whole < scan.length {
-        if tail > scan.whole {
-            let whole = scan.whole;
-            return Err(refuse(format!(
-                "the last record of its journal, at {whole}, is torn, and part of it is in the cluster"
-            )));
-        }
         journal.cut(scan.whole)?;
     }
     let mut files = Replayer::new(map.clone());

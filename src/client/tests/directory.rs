@@ -228,3 +228,54 @@ async fn after_the_machine_went_down_a_directory_in_use_is_not_believed() {
     let error = open(&client, temp.path()).await.unwrap_err();
     assert!(error.to_string().contains("machine went down"), "{error}");
 }
+
+#[tokio::test]
+async fn a_directory_has_one_process_and_a_second_one_does_not_disturb_it() {
+    let cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    let temp = tempfile::tempdir().unwrap();
+    let dir = open(&client, temp.path()).await.unwrap();
+    dir.write_at("f", 0, b"one").unwrap();
+    dir.checkpoint(checkpoint(1)).await.unwrap();
+    let (_, token) = cluster.journal(&journal());
+    let error = open(&client, temp.path()).await.unwrap_err();
+    assert!(matches!(error, ClientError::LocalState { .. }), "{error}");
+    let message = error.to_string();
+    let named = temp.path().display().to_string();
+    assert!(
+        message.contains(&named) && message.contains("stop"),
+        "{message}"
+    );
+    assert_eq!(error.effect(), Effect::None);
+    assert_eq!(cluster.journal(&journal()).1, token, "nobody was fenced");
+    dir.write_at("f", 3, b"two").unwrap();
+    dir.checkpoint(checkpoint(2)).await.unwrap();
+    assert_eq!(cluster.journal(&journal()).0, local(temp.path()));
+    dir.close().await.unwrap();
+    let dir = open(&client, temp.path()).await.unwrap();
+    drop(dir); // as a kill does
+    open(&client, temp.path()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_directory_that_is_refused_does_not_fence_the_worker_that_runs() {
+    let cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    let temp = tempfile::tempdir().unwrap();
+    let (running, stale) = (temp.path().join("running"), temp.path().join("stale"));
+    let dir = open(&client, &running).await.unwrap();
+    dir.write_at("f", 0, b"one").unwrap();
+    dir.checkpoint(checkpoint(1)).await.unwrap();
+    let (bytes, token) = cluster.journal(&journal());
+    // Empty, behind the cluster, and torn within what the cluster has.
+    for length in [0, 1, bytes.len() - 1] {
+        std::fs::create_dir_all(&stale).unwrap();
+        std::fs::write(stale.join("worker.journal"), &bytes[..length]).unwrap();
+        let error = open(&client, &stale).await.unwrap_err();
+        assert!(matches!(error, ClientError::LocalState { .. }), "{error}");
+        assert_eq!(error.effect(), Effect::None);
+        assert_eq!(cluster.journal(&journal()).1, token, "{length}");
+    }
+    dir.write_at("f", 3, b"two").unwrap();
+    dir.checkpoint(checkpoint(2)).await.unwrap();
+}
