@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! open    lock the directory -> compare journal and cluster -> settle -> open the stream, which fences -> mark it in use
-//! change  journal -> file -> mirror
+//! change  journal -> file -> mirror        a change that the files refuse is cut off the journal, and never mirrored
 //! close   everything durable in the cluster -> sync here -> mark it closed -> unlock
 //! ```
 //!
@@ -28,7 +28,7 @@ use super::{
     local_journal::{LocalJournal, Scan},
     mirror::{JournalMirror, MirrorHandle, MirrorStatus},
     read::Floor,
-    replay::{PathMap, ReplayError, Replayer},
+    replay::{FILE_BYTES_MAX, PathMap, ReplayError, Replayer},
 };
 use crate::{
     codec::ops::{Op, OpRecord},
@@ -116,7 +116,7 @@ impl JournaledDir {
         let unclean = known.as_ref().is_some_and(|known| known.in_use.is_some());
         let tail = cluster_tail(client, &full).await?;
         check_tail(scan.whole, scan.length, tail, directory)?;
-        let local = settle(local, &scan, &map, unclean, directory)?;
+        let local = settle(local, &scan, tail, &map, unclean, directory)?;
         let append = AppendOptions {
             give_up_after: None,
             window_bytes: options.window_bytes.unwrap_or(8 << 20),
@@ -153,22 +153,27 @@ impl JournaledDir {
     /// zeros. `path` is relative to the directory.
     ///
     /// # Errors
-    /// `BadRequest` for a path that leaves the directory or is reserved, with nothing changed; whatever stopped the mirror
-    /// for good, with nothing changed; `Local` when the disk refused, after which only a restore or a new open helps.
+    /// `BadRequest` for a path that leaves the directory, is reserved, or leads to no regular file (through a link, or
+    /// through a file), and for a range that no file can hold, with nothing changed; whatever stopped the mirror for
+    /// good, with nothing changed; `Local` when the disk refused, after which only a new open or a restore helps.
     pub fn write_at(&self, path: &str, offset: u64, data: &[u8]) -> Result<(), ClientError> {
         let mut local = self.ready(path)?;
+        let end = offset.checked_add(data.len() as u64);
+        if end.is_none_or(|end| end > FILE_BYTES_MAX) {
+            let why = no_file_holds(offset, data.len() as u64);
+            return Err(self.bad_change(path.as_bytes(), why));
+        }
         let mut at = offset;
         let mut rest = data;
         loop {
             let (part, behind) = rest.split_at(rest.len().min(WRITE_BYTES_MAX));
-            self.change(
-                &mut local,
-                Op::WriteV {
-                    offset: at,
-                    path: Bytes::copy_from_slice(path.as_bytes()),
-                    data: Bytes::copy_from_slice(part),
-                },
-            )?;
+            let op = Op::WriteV {
+                offset: at,
+                path: Bytes::copy_from_slice(path.as_bytes()),
+                data: Bytes::copy_from_slice(part),
+            };
+            // Refused is the first part or none: from then on the file is open.
+            self.change(&mut local, op)?;
             at = at.saturating_add(part.len() as u64);
             rest = behind;
             if rest.is_empty() {
@@ -201,7 +206,8 @@ impl JournaledDir {
     /// it answers once the cluster has acknowledged the checkpoint, and waits as long as an outage of the stream lasts.
     ///
     /// # Errors
-    /// Whatever stopped the mirror for good; or as [`Client::commit_checkpoint`], which is safe to repeat with this id.
+    /// What broke an earlier change off, or stopped the mirror for good; or as [`Client::commit_checkpoint`], which is safe
+    /// to repeat with this id.
     pub fn checkpoint(
         &self,
         id: CheckpointId,
@@ -215,12 +221,19 @@ impl JournaledDir {
         id: CheckpointId,
         others: BTreeMap<JournalName, Offset>,
     ) -> impl Future<Output = Result<Receipt, ClientError>> + Send + 'static {
-        let end = self.local().journal.length();
+        let (end, broken) = {
+            let local = self.local();
+            (local.journal.length(), local.broken.clone())
+        };
         let mut offsets = others;
         offsets.insert(self.journal.clone(), end);
         let (client, handle) = (self.client.clone(), self.handle.clone());
         let (worker, epoch) = (self.identity.worker.clone(), self.identity.epoch);
         async move {
+            // What it covers would never be mirrored.
+            if let Some(broken) = broken {
+                return Err(broken);
+            }
             handle.wait_durable(end).await?;
             let log_index = client
                 .commit_checkpoint(&worker, epoch, id, offsets.clone())
@@ -304,10 +317,7 @@ impl JournaledDir {
 
     /// The local state, if a change of `path` may go on.
     fn ready(&self, path: &str) -> Result<MutexGuard<'_, Local>, ClientError> {
-        let bad = |why: String| ClientError::BadRequest {
-            what: format!("change {path:?} in {}", self.directory.display()),
-            why,
-        };
+        let bad = |why| self.bad_change(path.as_bytes(), why);
         let resolved = self.map.resolve(path.as_bytes());
         resolved.map_err(|refusal| bad(refusal.to_string()))?;
         let journals = self.identity.journals.keys();
@@ -326,6 +336,18 @@ impl JournaledDir {
         }
     }
 
+    /// A change that is refused, and changed nothing.
+    fn bad_change(&self, path: &[u8], why: String) -> ClientError {
+        ClientError::BadRequest {
+            what: format!(
+                "change \"{}\" in {}",
+                path.escape_ascii(),
+                self.directory.display()
+            ),
+            why,
+        }
+    }
+
     /// Journal first, then the file, then the mirror.
     fn change(&self, local: &mut Local, op: Op) -> Result<(), ClientError> {
         let tag = match op {
@@ -341,15 +363,35 @@ impl JournaledDir {
                 return Err(error);
             }
         };
-        local.next_tag += u64::from(tag != 0);
-        if let Err(error) = local.files.apply(at.0, &record) {
-            let error = replay_error(&self.directory, error);
-            local.broken = Some(error.clone());
-            return Err(error);
-        }
-        self.mirror.grown(local.journal.length());
-        Ok(())
+        let Err(error) = local.files.apply(at.0, &record) else {
+            local.next_tag += u64::from(tag != 0);
+            self.mirror.grown(local.journal.length());
+            return Ok(());
+        };
+        let error = match refusal(error) {
+            // Nobody was told of the record, so it may go again.
+            Ok(why) => match local.journal.cut(at) {
+                Ok(()) => return Err(self.bad_change(record.op.path(), why)),
+                Err(error) => error,
+            },
+            Err(error) => replay_error(&self.directory, error),
+        };
+        local.broken = Some(error.clone());
+        Err(error)
     }
+}
+
+/// Why a change was refused with nothing changed; or what else went wrong with it.
+fn refusal(error: ReplayError) -> Result<String, ReplayError> {
+    match error {
+        ReplayError::RefusedPath { rule, .. } => Ok(rule.to_string()),
+        ReplayError::RefusedRange { at, bytes, .. } => Ok(no_file_holds(at, bytes)),
+        other => Err(other),
+    }
+}
+
+fn no_file_holds(at: u64, bytes: u64) -> String {
+    format!("no file can hold {bytes} bytes at {at}")
 }
 
 /// The journal's name, which must not be the identity file's.
@@ -485,11 +527,12 @@ async fn open_stream(
     }
 }
 
-/// Brings the local journal and the files together: cuts off what was not carried out, and carries out what may not have
-/// been.
+/// Brings the local journal, of which the cluster has a beginning up to `tail`, and the files together: cuts off what was
+/// not carried out, and carries out what may not have been.
 fn settle(
     mut journal: LocalJournal,
     scan: &Scan,
+    tail: Offset,
     map: &PathMap,
     unclean: bool,
     directory: &Path,
@@ -500,8 +543,16 @@ fn settle(
     let mut files = Replayer::new(map.clone());
     if unclean && let Some((offset, record)) = &scan.last {
         // It may have been written to the journal and not to the file.
-        let applied = files.apply(*offset, record);
-        applied.map_err(|error| replay_error(directory, error))?;
+        match files.apply(*offset, record) {
+            Ok(_) => {}
+            // It was refused then too, and the process ended before it was cut off.
+            Err(ReplayError::RefusedPath { .. } | ReplayError::RefusedRange { .. })
+                if tail.0 <= *offset =>
+            {
+                journal.cut(Offset(*offset))?;
+            }
+            Err(error) => return Err(replay_error(directory, error)),
+        }
     }
     Ok(Local {
         journal,
