@@ -3,7 +3,8 @@
 //! A change is written to the local journal file first, then applied to the file, then streamed. So after a crash of the
 //! process the journal is never behind the files: at most its last record is not applied, and it is applied again at the
 //! next open. Nothing is synced on this disk while the worker runs, for the cluster is what makes it durable; after the
-//! machine itself went down the directory is not believed any more, and the worker is restored.
+//! machine itself went down the directory is not believed any more, and the worker is restored. A clean close syncs what
+//! it vouches for: the files that this process changed, or everything if the process before it did not close.
 //!
 //! ```text
 //! open    lock the directory -> compare journal and cluster -> settle -> open the stream, which fences -> mark it in use
@@ -24,6 +25,7 @@ use bytes::Bytes;
 
 use super::{
     AppendOptions, AppendStream, Client, ClientError,
+    files::sync_tree,
     identity::{self, DirectoryLock, WorkerIdentity},
     local_journal::{LocalJournal, Scan},
     mirror::{JournalMirror, MirrorHandle, MirrorStatus},
@@ -75,6 +77,8 @@ pub struct JournaledDir {
     local: Mutex<Local>,
     mirror: JournalMirror,
     handle: MirrorHandle,
+    /// It was not closed before this process opened it: files that this one never touches may not be synced.
+    unclean: bool,
     lock: DirectoryLock,
 }
 
@@ -145,6 +149,7 @@ impl JournaledDir {
             map,
             local: Mutex::new(local),
             mirror,
+            unclean,
             lock,
         })
     }
@@ -297,11 +302,15 @@ impl JournaledDir {
             return Err(broken);
         }
         let (directory, mut identity) = (self.directory, self.identity);
-        let lock = self.lock;
+        let (lock, unclean) = (self.lock, self.unclean);
         task::blocking(move || {
             let synced = local.files.finish();
             synced.map_err(|error| replay_error(&directory, error))?;
             local.journal.sync()?;
+            if unclean {
+                // IMPORTANT: a process that crashed synced nothing of what it wrote.
+                sync_tree(&directory).map_err(|(path, e)| ClientError::local("sync", path, e))?;
+            }
             fs::sync_dir(&directory).map_err(|e| ClientError::local("sync", &directory, e))?;
             identity.in_use = None;
             identity.write(&directory)?;

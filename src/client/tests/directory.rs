@@ -260,6 +260,47 @@ async fn a_directory_has_one_process_and_a_second_one_does_not_disturb_it() {
     open(&client, temp.path()).await.unwrap();
 }
 
+/// A directory whose path is too long for the system: it cannot be synced, and whoever syncs all there is will say so.
+fn put_what_cannot_be_synced(below: &Path, beside: &Path) {
+    let name = "d".repeat(200);
+    let long = |mut path: std::path::PathBuf, names: usize| {
+        path.extend(std::iter::repeat_n(&name, names));
+        std::fs::create_dir_all(&path).unwrap();
+        path
+    };
+    let deep = beside.join("deep");
+    long(deep.clone(), 12);
+    std::fs::rename(&deep, long(below.join("deep"), 12).join("deeper")).unwrap();
+}
+
+#[tokio::test]
+async fn a_clean_close_after_a_crash_syncs_also_what_only_the_crashed_process_wrote() {
+    let cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    let temp = tempfile::tempdir().unwrap();
+    let inside = temp.path().join("dir");
+    let dir = open(&client, &inside).await.unwrap();
+    dir.write_at("deep/f1", 0, b"one").unwrap();
+    dir.checkpoint(checkpoint(1)).await.unwrap();
+    drop(dir);
+    put_what_cannot_be_synced(&inside, temp.path());
+    let in_use = || WorkerIdentity::read(&inside).unwrap().unwrap().in_use;
+    let dir = open(&client, &inside).await.unwrap();
+    dir.write_at("f2", 0, b"two").unwrap();
+    let error = dir.close().await.unwrap_err();
+    assert!(matches!(error, ClientError::Local { .. }), "{error}");
+    assert!(in_use().is_some(), "not all of it is known to be synced");
+    // Once all can be synced, the close vouches for it; and what was closed cleanly need not be synced again.
+    std::fs::remove_dir_all(inside.join("deep")).unwrap();
+    let dir = open(&client, &inside).await.unwrap();
+    dir.close().await.unwrap();
+    assert_eq!(in_use(), None);
+    put_what_cannot_be_synced(&inside, temp.path());
+    let dir = open(&client, &inside).await.unwrap();
+    dir.close().await.unwrap();
+    assert_eq!(in_use(), None);
+}
+
 #[tokio::test]
 async fn a_refused_change_changes_nothing_and_the_directory_goes_on() {
     let cluster = FakeCluster::start(1).await;
