@@ -48,7 +48,9 @@ const OPENS_MAX: u32 = 8;
 /// How a [`JournaledDir`] behaves.
 #[derive(Debug, Clone, Default)]
 pub struct JournaledDirOptions {
-    /// The journal's name, which is also its file's name in the directory; `None`: `WORKER.journal`.
+    /// The journal's name, which is also its file's name in the directory; `None`: `WORKER.journal`. One journal is written
+    /// at a time. A worker that changes to another one gives it a name that sorts behind the old one's, for a restore
+    /// replays them in the order of their names.
     pub journal: Option<JournalName>,
     /// Most bytes sent and not durable yet; `None`: 8 MiB. Memory stays within about this, whatever the backlog.
     pub window_bytes: Option<usize>,
@@ -486,29 +488,39 @@ async fn cluster_tail(client: &Client, journal: &JournalRef) -> Result<Offset, C
     }
 }
 
-/// Refuses a local journal, whole up to `whole`, of which the cluster's cannot be a beginning.
+/// Refuses a local journal, whole up to `whole`, of which the cluster's cannot be a beginning, or which cannot be continued
+/// because half a record is in the cluster.
 fn check_tail(
     whole: Offset,
     length: Offset,
     tail: Offset,
     directory: &Path,
 ) -> Result<(), ClientError> {
-    let refuse = |why: String| {
+    const RESTORE: &str = "restore the worker (`dos-cluster restore --force`)";
+    let refuse = |why: String, next: String| {
         Err(ClientError::LocalState {
             path: directory.to_owned(),
             why,
-            next: "restore the worker (`dos-cluster restore --force`)".into(),
+            next,
         })
     };
     if tail > length {
-        return refuse(format!(
-            "its journal has {length} bytes, but the cluster has {tail}"
-        ));
+        let why = format!("its journal has {length} bytes, but the cluster has {tail}");
+        return refuse(why, RESTORE.into());
     }
     if tail > whole {
-        return refuse(format!(
+        let why = format!(
             "the last record of its journal, at {whole}, is torn, and part of it is in the cluster"
-        ));
+        );
+        // A restore leaves just that of a record that a checkpoint covers.
+        let next = if tail == length {
+            format!(
+                "{RESTORE}, which cuts it off; if it says that a checkpoint covers the record, write to another journal, whose name sorts behind this one's"
+            )
+        } else {
+            RESTORE.into()
+        };
+        return refuse(why, next);
     }
     Ok(())
 }
