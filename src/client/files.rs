@@ -240,6 +240,55 @@ impl Files {
     }
 }
 
+/// Makes every regular file and every directory below `root` durable, whoever wrote them, and `root` itself. Links are not
+/// followed. What this user may not open is passed over: it cannot have been written here either.
+///
+/// # Errors
+/// The path that could not be synced.
+pub(super) fn sync_tree(root: &Path) -> Result<(), (PathBuf, io::Error)> {
+    let mut left = vec![root.to_path_buf()];
+    while let Some(directory) = left.pop() {
+        let failed = |error| (directory.clone(), error);
+        let Some(names) = if_there(fs::list_dir(&directory)).map_err(failed)? else {
+            continue;
+        };
+        for name in names {
+            let path = directory.join(name);
+            match if_there(fs::symlink_metadata(&path)) {
+                Ok(Some(found)) if found.is_dir() => left.push(path),
+                Ok(Some(found)) if found.is_file() => {
+                    let synced = if_there(open_to_sync(&path).and_then(|file| file.sync_all()));
+                    synced.map_err(|error| (path, error))?;
+                }
+                Ok(_) => {}
+                Err(error) => return Err((path, error)),
+            }
+        }
+        if_there(fs::sync_dir(&directory)).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn open_to_sync(path: &Path) -> io::Result<File> {
+    match fs::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            OpenOptions::new().write(true).open(path)
+        }
+        opened => opened,
+    }
+}
+
+/// What was removed meanwhile, or is not to be opened, is nothing.
+fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => Ok(None),
+            _ => Err(error),
+        },
+    }
+}
+
 /// What becomes of a parent directory that is not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Missing {
@@ -256,5 +305,22 @@ fn look(path: &Path) -> Result<Option<fs::Metadata>, AccessError> {
             io::ErrorKind::InvalidFilename => Err(AccessError::Name),
             _ => Err(AccessError::Io("look at", error)),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn syncing_a_tree_follows_no_link_and_opens_no_socket() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(&dir.path().join("a/b")).unwrap();
+        fs::open_or_create(&dir.path().join("a/b/f")).unwrap();
+        let socket = std::os::unix::net::UnixListener::bind(dir.path().join("socket"));
+        std::os::unix::fs::symlink("nowhere", dir.path().join("a/dangling")).unwrap();
+        std::os::unix::fs::symlink("..", dir.path().join("a/circle")).unwrap();
+        sync_tree(dir.path()).unwrap();
+        drop(socket);
     }
 }

@@ -8,19 +8,23 @@
 //! in-use BOOT                while a worker writes: on a machine that started since, unsynced bytes may be gone
 //! journal ops NAME           one line per journal
 //! ```
+//!
+//! Beside it lies a file whose lock says that a process uses the directory: a worker, or a restore that replaces it.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, io, os::unix::fs::MetadataExt, path::Path};
 
 use super::{ClientError, replay::PathMap};
 use crate::{
     domain::{Epoch, JournalKind, JournalName, WorkerRef},
-    env::fs,
+    env::fs::{self, File},
 };
 
 /// The identity file's name in a worker's directory.
 pub const IDENTITY_FILE: &str = ".dos-worker";
 /// The name it has while it is being written.
 const NEW_FILE: &str = ".dos-worker.new";
+/// The file whose lock says that a process uses the directory.
+const LOCK_FILE: &str = ".dos-worker.lock";
 /// Longest identity file read, in bytes: 1024 journals with names of 255 bytes fit.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 const FORMAT: &str = "1";
@@ -139,6 +143,55 @@ impl WorkerIdentity {
     }
 }
 
+/// That no other process uses the directory, for as long as this is held; the system lets go of it also after a kill.
+#[derive(Debug)]
+pub(super) struct DirectoryLock {
+    /// Held for its lock.
+    _file: File,
+}
+
+impl DirectoryLock {
+    /// Takes the lock of a directory without waiting.
+    pub(super) fn take(directory: &Path) -> Result<Self, ClientError> {
+        let path = directory.join(LOCK_FILE);
+        let failed = |what: &'static str| {
+            let path = path.clone();
+            move |error| ClientError::local(what, path, error)
+        };
+        let file = fs::open_or_create(&path).map_err(failed("open"))?;
+        if !fs::lock_exclusive(&file).map_err(failed("lock"))? {
+            return Err(in_use(directory));
+        }
+        let same = is_still(&file, &path).map_err(failed("look at"))?;
+        if !same {
+            return Err(ClientError::LocalState {
+                path: directory.to_owned(),
+                why: "it was replaced while it was being opened".into(),
+                next: "try again".into(),
+            });
+        }
+        Ok(Self { _file: file })
+    }
+}
+
+fn in_use(directory: &Path) -> ClientError {
+    ClientError::LocalState {
+        path: directory.to_owned(),
+        why: "another process has it open: its worker, or a restore".into(),
+        next: "stop that process first, and give each worker a directory of its own".into(),
+    }
+}
+
+/// Whether the file still has that name: a restore may have put another directory there.
+fn is_still(file: &File, path: &Path) -> io::Result<bool> {
+    let held = file.metadata()?;
+    match fs::metadata(path) {
+        Ok(found) => Ok((held.dev(), held.ino()) == (found.dev(), found.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Whether an operation's path would touch the identity file or a journal's own file.
 pub(super) fn is_reserved<'a>(
     map: &PathMap,
@@ -154,9 +207,11 @@ pub(super) fn is_reserved<'a>(
     is_identity_name(first) || journals.any(|name| name.as_str().as_bytes() == first)
 }
 
-/// Whether a name in the worker's directory is the identity file's.
+/// Whether a name in the worker's directory is one of this module's files.
 pub(super) fn is_identity_name(name: &[u8]) -> bool {
-    name == IDENTITY_FILE.as_bytes() || name == NEW_FILE.as_bytes()
+    [IDENTITY_FILE, NEW_FILE, LOCK_FILE]
+        .iter()
+        .any(|taken| taken.as_bytes() == name)
 }
 
 /// This boot of the machine: what was written without a sync in another one may be gone. `None` where there is no telling.

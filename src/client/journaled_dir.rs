@@ -3,7 +3,16 @@
 //! A change is written to the local journal file first, then applied to the file, then streamed. So after a crash of the
 //! process the journal is never behind the files: at most its last record is not applied, and it is applied again at the
 //! next open. Nothing is synced on this disk while the worker runs, for the cluster is what makes it durable; after the
-//! machine itself went down the directory is not believed any more, and the worker is restored.
+//! machine itself went down the directory is not believed any more, and the worker is restored. A clean close syncs what
+//! it vouches for: the files that this process changed, or everything if the process before it did not close.
+//!
+//! ```text
+//! open    lock the directory -> compare journal and cluster -> settle -> open the stream, which fences -> mark it in use
+//! change  journal -> file -> mirror        a change that the files refuse is cut off the journal, and never mirrored
+//! close   everything durable in the cluster -> sync here -> mark it closed -> unlock
+//! ```
+//!
+//! A directory is refused before anything is fenced: whoever opens the wrong one does no harm to the worker that runs.
 
 use std::{
     collections::BTreeMap,
@@ -16,24 +25,32 @@ use bytes::Bytes;
 
 use super::{
     AppendOptions, AppendStream, Client, ClientError,
-    identity::{self, WorkerIdentity},
+    files::sync_tree,
+    identity::{self, DirectoryLock, WorkerIdentity},
     local_journal::{LocalJournal, Scan},
     mirror::{JournalMirror, MirrorHandle, MirrorStatus},
-    replay::{PathMap, ReplayError, Replayer},
+    read::Floor,
+    replay::{FILE_BYTES_MAX, PathMap, ReplayError, Replayer},
 };
 use crate::{
     codec::ops::{Op, OpRecord},
-    domain::{CheckpointId, Epoch, JournalKind, JournalName, Offset, WorkerRef},
+    domain::{
+        CheckpointId, Epoch, JournalKind, JournalName, JournalRef, Offset, Rejected, WorkerRef,
+    },
     env::{fs, task},
 };
 
 /// Most bytes of one record: a longer write becomes several.
 const WRITE_BYTES_MAX: usize = 4 << 20;
+/// Opens of the stream while the tail moves, which it does as long as bytes of a killed process are on their way.
+const OPENS_MAX: u32 = 8;
 
 /// How a [`JournaledDir`] behaves.
 #[derive(Debug, Clone, Default)]
 pub struct JournaledDirOptions {
-    /// The journal's name, which is also its file's name in the directory; `None`: `WORKER.journal`.
+    /// The journal's name, which is also its file's name in the directory; `None`: `WORKER.journal`. One journal is written
+    /// at a time. A worker that changes to another one gives it a name that sorts behind the old one's, for a restore
+    /// replays them in the order of their names.
     pub journal: Option<JournalName>,
     /// Most bytes sent and not durable yet; `None`: 8 MiB. Memory stays within about this, whatever the backlog.
     pub window_bytes: Option<usize>,
@@ -62,6 +79,9 @@ pub struct JournaledDir {
     local: Mutex<Local>,
     mirror: JournalMirror,
     handle: MirrorHandle,
+    /// It was not closed before this process opened it: files that this one never touches may not be synced.
+    unclean: bool,
+    lock: DirectoryLock,
 }
 
 /// What a change goes through, one at a time.
@@ -77,11 +97,12 @@ struct Local {
 impl JournaledDir {
     /// Opens a worker's directory: a new one, one that this worker left behind in a crash of its process, or a restored
     /// one. Attaches to the worker (and registers it if it is new), fences every other writer of its journal, and brings
-    /// the cluster up to what is here, in the background.
+    /// the cluster up to what is here, in the background. The directory is locked until it is closed or dropped.
     ///
     /// # Errors
-    /// `Rejected` with `EpochFenced` when the worker was taken over since; `LocalState` when the directory is another
-    /// worker's, is behind the cluster, or was in use when the machine went down: restore then; or as any call.
+    /// `Rejected` with `EpochFenced` when the worker was taken over since; `LocalState` when another process has the
+    /// directory open, or when it is another worker's, is behind the cluster, or was in use when the machine went down:
+    /// restore then; or as any call. No writer was fenced, unless the effect is unknown.
     pub async fn open(
         client: &Client,
         worker: &WorkerRef,
@@ -89,23 +110,28 @@ impl JournaledDir {
         options: JournaledDirOptions,
     ) -> Result<Self, ClientError> {
         let journal = journal_name(worker, options.journal)?;
-        let known = prepare(worker, directory).await?;
+        let (lock, known) = prepare(worker, directory).await?;
         let held = known.as_ref().map(|identity| identity.epoch);
         let (epoch, _) = client.open_worker(worker, held).await?;
         let (local, scan) = {
             let path = directory.join(journal.as_str());
             task::blocking(move || LocalJournal::open(&path)).await?
         };
+        let full = worker.journal(journal.clone());
+        let map = PathMap::new(directory.to_owned());
+        let unclean = known.as_ref().is_some_and(|known| known.in_use.is_some());
+        let tail = cluster_tail(client, &full).await?;
+        check_tail(scan.whole, scan.length, tail, directory)?;
+        let local = settle(local, &scan, tail, &map, unclean, directory)?;
         let append = AppendOptions {
             give_up_after: None,
             window_bytes: options.window_bytes.unwrap_or(8 << 20),
         };
-        let full = worker.journal(journal.clone());
-        let stream =
-            AppendStream::open(client, &full, JournalKind::Ops, epoch, None, append).await?;
-        let map = PathMap::new(directory.to_owned());
-        let unclean = known.as_ref().is_some_and(|known| known.in_use.is_some());
-        let local = settle(local, scan, stream.opened_at(), &map, unclean, directory)?;
+        let length = local.journal.length();
+        let stream = open_stream(client, &full, epoch, tail, append, |tail| {
+            check_tail(length, length, tail, directory)
+        })
+        .await?;
         let mut identity = known.unwrap_or_else(|| new_identity(worker, epoch));
         identity.in_use = Some(identity::this_boot().unwrap_or_else(|| "unknown".into()));
         identity.journals.insert(journal.clone(), JournalKind::Ops);
@@ -125,6 +151,8 @@ impl JournaledDir {
             map,
             local: Mutex::new(local),
             mirror,
+            unclean,
+            lock,
         })
     }
 
@@ -132,22 +160,27 @@ impl JournaledDir {
     /// zeros. `path` is relative to the directory.
     ///
     /// # Errors
-    /// `BadRequest` for a path that leaves the directory or is reserved, with nothing changed; whatever stopped the mirror
-    /// for good, with nothing changed; `Local` when the disk refused, after which only a restore or a new open helps.
+    /// `BadRequest` for a path that leaves the directory, is reserved, or leads to no regular file (through a link, or
+    /// through a file), and for a range that no file can hold, with nothing changed; whatever stopped the mirror for
+    /// good, with nothing changed; `Local` when the disk refused, after which only a new open or a restore helps.
     pub fn write_at(&self, path: &str, offset: u64, data: &[u8]) -> Result<(), ClientError> {
         let mut local = self.ready(path)?;
+        let end = offset.checked_add(data.len() as u64);
+        if end.is_none_or(|end| end > FILE_BYTES_MAX) {
+            let why = no_file_holds(offset, data.len() as u64);
+            return Err(self.bad_change(path.as_bytes(), why));
+        }
         let mut at = offset;
         let mut rest = data;
         loop {
             let (part, behind) = rest.split_at(rest.len().min(WRITE_BYTES_MAX));
-            self.change(
-                &mut local,
-                Op::WriteV {
-                    offset: at,
-                    path: Bytes::copy_from_slice(path.as_bytes()),
-                    data: Bytes::copy_from_slice(part),
-                },
-            )?;
+            let op = Op::WriteV {
+                offset: at,
+                path: Bytes::copy_from_slice(path.as_bytes()),
+                data: Bytes::copy_from_slice(part),
+            };
+            // Refused is the first part or none: from then on the file is open.
+            self.change(&mut local, op)?;
             at = at.saturating_add(part.len() as u64);
             rest = behind;
             if rest.is_empty() {
@@ -180,7 +213,8 @@ impl JournaledDir {
     /// it answers once the cluster has acknowledged the checkpoint, and waits as long as an outage of the stream lasts.
     ///
     /// # Errors
-    /// Whatever stopped the mirror for good; or as [`Client::commit_checkpoint`], which is safe to repeat with this id.
+    /// What broke an earlier change off, or stopped the mirror for good; or as [`Client::commit_checkpoint`], which is safe
+    /// to repeat with this id.
     pub fn checkpoint(
         &self,
         id: CheckpointId,
@@ -194,12 +228,19 @@ impl JournaledDir {
         id: CheckpointId,
         others: BTreeMap<JournalName, Offset>,
     ) -> impl Future<Output = Result<Receipt, ClientError>> + Send + 'static {
-        let end = self.local().journal.length();
+        let (end, broken) = {
+            let local = self.local();
+            (local.journal.length(), local.broken.clone())
+        };
         let mut offsets = others;
         offsets.insert(self.journal.clone(), end);
         let (client, handle) = (self.client.clone(), self.handle.clone());
         let (worker, epoch) = (self.identity.worker.clone(), self.identity.epoch);
         async move {
+            // What it covers would never be mirrored.
+            if let Some(broken) = broken {
+                return Err(broken);
+            }
             handle.wait_durable(end).await?;
             let log_index = client
                 .commit_checkpoint(&worker, epoch, id, offsets.clone())
@@ -248,7 +289,8 @@ impl JournaledDir {
         &self.directory
     }
 
-    /// Waits until every change is durable in the cluster, syncs the files here, and marks the directory as closed.
+    /// Waits until every change is durable in the cluster, syncs the files here, and marks the directory as closed: whoever
+    /// opens it next believes it, also after the machine went down.
     ///
     /// # Errors
     /// Whatever stopped the mirror for good, or `Local` when the disk refused.
@@ -262,13 +304,20 @@ impl JournaledDir {
             return Err(broken);
         }
         let (directory, mut identity) = (self.directory, self.identity);
+        let (lock, unclean) = (self.lock, self.unclean);
         task::blocking(move || {
             let synced = local.files.finish();
             synced.map_err(|error| replay_error(&directory, error))?;
             local.journal.sync()?;
+            if unclean {
+                // IMPORTANT: a process that crashed synced nothing of what it wrote.
+                sync_tree(&directory).map_err(|(path, e)| ClientError::local("sync", path, e))?;
+            }
             fs::sync_dir(&directory).map_err(|e| ClientError::local("sync", &directory, e))?;
             identity.in_use = None;
-            identity.write(&directory)
+            identity.write(&directory)?;
+            drop(lock); // the last: from here on another process may open it
+            Ok(())
         })
         .await
     }
@@ -279,10 +328,7 @@ impl JournaledDir {
 
     /// The local state, if a change of `path` may go on.
     fn ready(&self, path: &str) -> Result<MutexGuard<'_, Local>, ClientError> {
-        let bad = |why: String| ClientError::BadRequest {
-            what: format!("change {path:?} in {}", self.directory.display()),
-            why,
-        };
+        let bad = |why| self.bad_change(path.as_bytes(), why);
         let resolved = self.map.resolve(path.as_bytes());
         resolved.map_err(|refusal| bad(refusal.to_string()))?;
         let journals = self.identity.journals.keys();
@@ -301,6 +347,18 @@ impl JournaledDir {
         }
     }
 
+    /// A change that is refused, and changed nothing.
+    fn bad_change(&self, path: &[u8], why: String) -> ClientError {
+        ClientError::BadRequest {
+            what: format!(
+                "change \"{}\" in {}",
+                path.escape_ascii(),
+                self.directory.display()
+            ),
+            why,
+        }
+    }
+
     /// Journal first, then the file, then the mirror.
     fn change(&self, local: &mut Local, op: Op) -> Result<(), ClientError> {
         let tag = match op {
@@ -316,15 +374,35 @@ impl JournaledDir {
                 return Err(error);
             }
         };
-        local.next_tag += u64::from(tag != 0);
-        if let Err(error) = local.files.apply(at.0, &record) {
-            let error = replay_error(&self.directory, error);
-            local.broken = Some(error.clone());
-            return Err(error);
-        }
-        self.mirror.grown(local.journal.length());
-        Ok(())
+        let Err(error) = local.files.apply(at.0, &record) else {
+            local.next_tag += u64::from(tag != 0);
+            self.mirror.grown(local.journal.length());
+            return Ok(());
+        };
+        let error = match refusal(error) {
+            // Nobody was told of the record, so it may go again.
+            Ok(why) => match local.journal.cut(at) {
+                Ok(()) => return Err(self.bad_change(record.op.path(), why)),
+                Err(error) => error,
+            },
+            Err(error) => replay_error(&self.directory, error),
+        };
+        local.broken = Some(error.clone());
+        Err(error)
     }
+}
+
+/// Why a change was refused with nothing changed; or what else went wrong with it.
+fn refusal(error: ReplayError) -> Result<String, ReplayError> {
+    match error {
+        ReplayError::RefusedPath { rule, .. } => Ok(rule.to_string()),
+        ReplayError::RefusedRange { at, bytes, .. } => Ok(no_file_holds(at, bytes)),
+        other => Err(other),
+    }
+}
+
+fn no_file_holds(at: u64, bytes: u64) -> String {
+    format!("no file can hold {bytes} bytes at {at}")
 }
 
 /// The journal's name, which must not be the identity file's.
@@ -359,17 +437,18 @@ fn new_identity(worker: &WorkerRef, epoch: Epoch) -> WorkerIdentity {
     }
 }
 
-/// Makes the directory if it is not there, and reads whose it is.
+/// Makes the directory if it is not there, locks it, and reads whose it is.
 async fn prepare(
     worker: &WorkerRef,
     directory: &Path,
-) -> Result<Option<WorkerIdentity>, ClientError> {
+) -> Result<(DirectoryLock, Option<WorkerIdentity>), ClientError> {
     let (worker, directory) = (worker.clone(), directory.to_owned());
     task::blocking(move || {
-        let made = fs::create_dir_all(&directory);
+        let made = fs::create_dir_all_synced(&directory);
         made.map_err(|e| ClientError::local("create", &directory, e))?;
+        let lock = DirectoryLock::take(&directory)?;
         let Some(identity) = WorkerIdentity::read(&directory)? else {
-            return Ok(None);
+            return Ok((lock, None));
         };
         let refuse = |why: String, next: &str| {
             Err(ClientError::LocalState {
@@ -393,45 +472,108 @@ async fn prepare(
                 "restore the worker (`dos-cluster restore --force`)",
             );
         }
-        Ok(Some(identity))
+        Ok((lock, Some(identity)))
     })
     .await
 }
 
-/// Brings the local journal, the cluster's tail and the files together, as far as that is possible without a restore.
+/// Up to where the cluster has the journal.
+async fn cluster_tail(client: &Client, journal: &JournalRef) -> Result<Offset, ClientError> {
+    match client.stat(journal, Floor::Linearizable).await {
+        Ok(answer) => Ok(answer.stat.map_or(Offset::ZERO, |stat| Offset(stat.tail))),
+        Err(error) => match error.rejected() {
+            Some(Rejected::UnknownJournal { .. }) => Ok(Offset::ZERO),
+            _ => Err(error),
+        },
+    }
+}
+
+/// Refuses a local journal, whole up to `whole`, of which the cluster's cannot be a beginning, or which cannot be continued
+/// because half a record is in the cluster.
+fn check_tail(
+    whole: Offset,
+    length: Offset,
+    tail: Offset,
+    directory: &Path,
+) -> Result<(), ClientError> {
+    const RESTORE: &str = "restore the worker (`dos-cluster restore --force`)";
+    let refuse = |why: String, next: String| {
+        Err(ClientError::LocalState {
+            path: directory.to_owned(),
+            why,
+            next,
+        })
+    };
+    if tail > length {
+        let why = format!("its journal has {length} bytes, but the cluster has {tail}");
+        return refuse(why, RESTORE.into());
+    }
+    if tail > whole {
+        let why = format!(
+            "the last record of its journal, at {whole}, is torn, and part of it is in the cluster"
+        );
+        // A restore leaves just that of a record that a checkpoint covers.
+        let next = if tail == length {
+            format!(
+                "{RESTORE}, which cuts it off; if it says that a checkpoint covers the record, write to another journal, whose name sorts behind this one's"
+            )
+        } else {
+            RESTORE.into()
+        };
+        return refuse(why, next);
+    }
+    Ok(())
+}
+
+/// Opens the stream at a tail that was compared with what is here. When the tail has moved meanwhile it is compared again:
+/// a writer that is ahead of this directory is not fenced by it.
+async fn open_stream(
+    client: &Client,
+    journal: &JournalRef,
+    epoch: Epoch,
+    mut tail: Offset,
+    options: AppendOptions,
+    check: impl Fn(Offset) -> Result<(), ClientError>,
+) -> Result<AppendStream, ClientError> {
+    let mut opens = 0;
+    loop {
+        let (kind, options) = (JournalKind::Ops, options.clone());
+        let opened = AppendStream::open(client, journal, kind, epoch, Some(tail), options).await;
+        opens += 1;
+        match opened.as_ref().map_err(ClientError::rejected) {
+            Err(Some(Rejected::WrongOffset { tail: now, .. })) if opens < OPENS_MAX => tail = *now,
+            _ => return opened,
+        }
+        check(tail)?;
+    }
+}
+
+/// Brings the local journal, of which the cluster has a beginning up to `tail`, and the files together: cuts off what was
+/// not carried out, and carries out what may not have been.
 fn settle(
     mut journal: LocalJournal,
-    scan: Scan,
+    scan: &Scan,
     tail: Offset,
     map: &PathMap,
     unclean: bool,
     directory: &Path,
 ) -> Result<Local, ClientError> {
-    let refuse = |why: String| ClientError::LocalState {
-        path: directory.to_owned(),
-        why,
-        next: "restore the worker (`dos-cluster restore --force`)".into(),
-    };
-    if tail > scan.length {
-        let length = scan.length;
-        return Err(refuse(format!(
-            "its journal has {length} bytes, but the cluster has {tail}"
-        )));
-    }
     if scan.whole < scan.length {
-        if tail > scan.whole {
-            let whole = scan.whole;
-            return Err(refuse(format!(
-                "the last record of its journal, at {whole}, is torn, and part of it is in the cluster"
-            )));
-        }
         journal.cut(scan.whole)?;
     }
     let mut files = Replayer::new(map.clone());
     if unclean && let Some((offset, record)) = &scan.last {
         // It may have been written to the journal and not to the file.
-        let applied = files.apply(*offset, record);
-        applied.map_err(|error| replay_error(directory, error))?;
+        match files.apply(*offset, record) {
+            Ok(_) => {}
+            // It was refused then too, and the process ended before it was cut off.
+            Err(ReplayError::RefusedPath { .. } | ReplayError::RefusedRange { .. })
+                if tail.0 <= *offset =>
+            {
+                journal.cut(Offset(*offset))?;
+            }
+            Err(error) => return Err(replay_error(directory, error)),
+        }
     }
     Ok(Local {
         journal,

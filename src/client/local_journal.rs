@@ -121,7 +121,7 @@ impl LocalJournal {
         self.length
     }
 
-    /// Cuts a torn record off.
+    /// Cuts the last record off: one that is torn, or that was refused.
     pub(super) fn cut(&mut self, at: Offset) -> Result<(), ClientError> {
         let cut = self.file.set_len(at.0);
         cut.map_err(|e| ClientError::local("cut", &self.path, e))?;

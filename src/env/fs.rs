@@ -43,6 +43,28 @@ pub fn create_dir_all(path: &Path) -> io::Result<()> {
     disk::create_dir_all(path)
 }
 
+/// Creates a directory and its missing parents with the usual mode. What was missing is durable when this returns.
+pub fn create_dir_all_synced(path: &Path) -> io::Result<()> {
+    let mut missing = Vec::new();
+    for directory in path.ancestors().filter(|path| !path.as_os_str().is_empty()) {
+        if exists(directory)? {
+            break;
+        }
+        missing.push(directory);
+    }
+    create_dir_all(path)?;
+    for directory in missing.into_iter().rev() {
+        let parent = directory.parent().unwrap_or(directory);
+        // IMPORTANT: a new directory is lost with its name.
+        sync_dir(if parent.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            parent
+        })?;
+    }
+    Ok(())
+}
+
 /// Opens an existing file for reading.
 pub fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).open(path)
@@ -141,14 +163,13 @@ pub fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
 
 /// Takes the exclusive lock on an open file without waiting; false if another process (or another handle) has it.
 /// Held until the file is closed, also by a kill. In a simulation it is always free.
-#[cfg(feature = "server")]
 pub fn lock_exclusive(file: &File) -> io::Result<bool> {
     #[cfg(not(sim))]
     {
-        match rustix::fs::flock(file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        match file.try_lock() {
             Ok(()) => Ok(true),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
-            Err(errno) => Err(errno.into()),
+            Err(disk::TryLockError::WouldBlock) => Ok(false),
+            Err(disk::TryLockError::Error(error)) => Err(error),
         }
     }
     #[cfg(sim)]
@@ -196,6 +217,17 @@ mod tests {
         assert!(!lock_exclusive(&second).unwrap());
         drop(first);
         assert!(lock_exclusive(&second).unwrap());
+    }
+
+    #[test]
+    fn missing_parents_are_made_with_a_directory_and_an_existing_one_is_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b/c");
+        create_dir_all_synced(&path).unwrap();
+        open_or_create(&path.join("f")).unwrap();
+        create_dir_all_synced(&path).unwrap();
+        assert!(exists(&path.join("f")).unwrap());
+        assert!(create_dir_all_synced(&path.join("f/g")).is_err());
     }
 
     #[test]

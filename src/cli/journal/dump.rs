@@ -23,7 +23,7 @@ use crate::{
     env::fs,
 };
 
-/// Show or replay a local journal file, without a cluster; exit code 1 if its last record is cut
+/// Show or replay a local journal file, without a cluster; exit code 1 if its last record is cut, 6 if one is no record
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -145,6 +145,10 @@ impl Dump {
     fn failure(&self, error: DumpError) -> Failure {
         match error {
             DumpError::Output(error) => stdout_failure(&error),
+            DumpError::Malformed(error) => {
+                let message = format!("{}: {error}", self.file.display());
+                Failure::new(Exit::Verification, message)
+            }
             error => Failure::error(format!("{}: {error}", self.file.display())),
         }
     }
@@ -200,6 +204,16 @@ mod tests {
         };
         let (exit, dir) = dump_of(&set_length(b"/old/f", 7), vec![rule]);
         assert_eq!(exit.unwrap(), Exit::Done);
+        assert_eq!(fs::metadata(dir.path().join("files/f")).unwrap().len(), 7);
+    }
+
+    #[test]
+    fn what_is_no_record_does_not_verify() {
+        let bytes = [set_length(b"f", 7), vec![0; 20]].concat();
+        let (malformed, dir) = dump_of(&bytes, Vec::new());
+        let failure = malformed.unwrap_err();
+        assert_eq!(failure.exit, Exit::Verification, "{}", failure.message);
+        assert!(failure.message.contains("offset"), "{}", failure.message);
         assert_eq!(fs::metadata(dir.path().join("files/f")).unwrap().len(), 7);
     }
 

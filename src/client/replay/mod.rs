@@ -17,7 +17,7 @@ mod path_map;
 pub use path_map::PathMap;
 
 /// The end of the longest file that a signed offset can speak of.
-const FILE_BYTES_MAX: u64 = i64::MAX.cast_unsigned();
+pub(super) const FILE_BYTES_MAX: u64 = i64::MAX.cast_unsigned();
 
 /// What an operation came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

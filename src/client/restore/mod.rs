@@ -8,6 +8,11 @@
 //! 5 confirm          the epoch is still ours
 //! 6 rename           everything synced, then DIR appears with all its content, or not at all
 //! ```
+//!
+//! A torn last record that a checkpoint covers cannot be cut: the checkpoint's bytes are promised. It is left, here and in
+//! the cluster, and reported; the files are those of all whole records. Nothing can be appended behind half a record, so
+//! the worker goes on in another journal, which a restore replays after it if its name sorts behind. Only a checkpoint that
+//! was committed at an offset within a record leads there; [`JournaledDir`](super::JournaledDir) commits none.
 
 mod fetch;
 mod replay;
@@ -137,7 +142,8 @@ pub struct TornTail {
     pub at: Offset,
     /// How much of it was there, in bytes.
     pub bytes: u64,
-    /// Whether it was cut off, here and in the cluster; it is not when a checkpoint covers it.
+    /// Whether it was cut off, here and in the cluster. It is not when a checkpoint covers it: then the journal ends here
+    /// for good, and the worker goes on in another one.
     pub cut: bool,
 }
 

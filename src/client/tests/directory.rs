@@ -10,7 +10,10 @@ use super::super::{
     testing::{FakeCluster, worker},
 };
 use super::{foreign_takeover, pattern};
-use crate::domain::{CheckpointId, JournalKind, JournalRef, Rejected};
+use crate::{
+    codec::ops::{Op, OpRecord, encode},
+    domain::{CheckpointId, JournalKind, JournalRef, Rejected},
+};
 
 async fn open(client: &Client, path: &Path) -> Result<JournaledDir, ClientError> {
     JournaledDir::open(client, &worker(), path, JournaledDirOptions::default()).await
@@ -227,4 +230,180 @@ async fn after_the_machine_went_down_a_directory_in_use_is_not_believed() {
     identity.write(temp.path()).unwrap();
     let error = open(&client, temp.path()).await.unwrap_err();
     assert!(error.to_string().contains("machine went down"), "{error}");
+}
+
+#[tokio::test]
+async fn a_directory_has_one_process_and_a_second_one_does_not_disturb_it() {
+    let cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    let temp = tempfile::tempdir().unwrap();
+    let dir = open(&client, temp.path()).await.unwrap();
+    dir.write_at("f", 0, b"one").unwrap();
+    dir.checkpoint(checkpoint(1)).await.unwrap();
+    let (_, token) = cluster.journal(&journal());
+    let error = open(&client, temp.path()).await.unwrap_err();
+    assert!(matches!(error, ClientError::LocalState { .. }), "{error}");
+    let message = error.to_string();
+    let named = temp.path().display().to_string();
+    assert!(
+        message.contains(&named) && message.contains("stop"),
+        "{message}"
+    );
+    assert_eq!(error.effect(), Effect::None);
+    assert_eq!(cluster.journal(&journal()).1, token, "nobody was fenced");
+    dir.write_at("f", 3, b"two").unwrap();
+    dir.checkpoint(checkpoint(2)).await.unwrap();
+    assert_eq!(cluster.journal(&journal()).0, local(temp.path()));
+    dir.close().await.unwrap();
+    let dir = open(&client, temp.path()).await.unwrap();
+    drop(dir); // as a kill does
+    open(&client, temp.path()).await.unwrap();
+}
+
+/// A directory whose path is too long for the system: it cannot be synced, and whoever syncs all there is will say so.
+fn put_what_cannot_be_synced(below: &Path, beside: &Path) {
+    let name = "d".repeat(200);
+    let long = |mut path: std::path::PathBuf, names: usize| {
+        path.extend(std::iter::repeat_n(&name, names));
+        std::fs::create_dir_all(&path).unwrap();
+        path
+    };
+    let deep = beside.join("deep");
+    long(deep.clone(), 12);
+    std::fs::rename(&deep, long(below.join("deep"), 12).join("deeper")).unwrap();
+}
+
+#[tokio::test]
+async fn a_clean_close_after_a_crash_syncs_also_what_only_the_crashed_process_wrote() {
+    let cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    let temp = tempfile::tempdir().unwrap();
+    let inside = temp.path().join("dir");
+    let dir = open(&client, &inside).await.unwrap();
+    dir.write_at("deep/f1", 0, b"one").unwrap();
+    dir.checkpoint(checkpoint(1)).await.unwrap();
+    drop(dir);
+    put_what_cannot_be_synced(&inside, temp.path());
+    let in_use = || WorkerIdentity::read(&inside).unwrap().unwrap().in_use;
+    let dir = open(&client, &inside).await.unwrap();
+    dir.write_at("f2", 0, b"two").unwrap();
+    let error = dir.close().await.unwrap_err();
+    assert!(matches!(error, ClientError::Local { .. }), "{error}");
+    assert!(in_use().is_some(), "not all of it is known to be synced");
+    // Once all can be synced, the close vouches for it; and what was closed cleanly need not be synced again.
+    std::fs::remove_dir_all(inside.join("deep")).unwrap();
+    let dir = open(&client, &inside).await.unwrap();
+    dir.close().await.unwrap();
+    assert_eq!(in_use(), None);
+    put_what_cannot_be_synced(&inside, temp.path());
+    let dir = open(&client, &inside).await.unwrap();
+    dir.close().await.unwrap();
+    assert_eq!(in_use(), None);
+}
+
+#[tokio::test]
+async fn a_refused_change_changes_nothing_and_the_directory_goes_on() {
+    let cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    let temp = tempfile::tempdir().unwrap();
+    let dir = open(&client, temp.path()).await.unwrap();
+    dir.write_at("a", 0, b"file").unwrap();
+    dir.write_at("d/f", 0, b"in a directory").unwrap();
+    std::os::unix::fs::symlink("a", temp.path().join("link")).unwrap();
+    let before = local(temp.path());
+    let end = i64::MAX.cast_unsigned();
+    for (path, offset) in [
+        ("a/b", 0),
+        ("d", 0),
+        ("link", 0),
+        ("a", end),
+        ("a", end + 1),
+    ] {
+        let error = dir.write_at(path, offset, b"x").unwrap_err();
+        assert!(
+            matches!(error, ClientError::BadRequest { .. }),
+            "{path} {offset}: {error}"
+        );
+        assert_eq!(error.effect(), Effect::None);
+        assert_eq!(local(temp.path()), before, "{path} {offset}");
+    }
+    // Also where the first parts of a long write would fit.
+    let long = vec![1; 9 << 20];
+    let error = dir.write_at("a", end - (8 << 20), &long).unwrap_err();
+    assert!(matches!(error, ClientError::BadRequest { .. }), "{error}");
+    let error = dir.set_len("link", 0).unwrap_err();
+    assert!(matches!(error, ClientError::BadRequest { .. }), "{error}");
+    assert_eq!(local(temp.path()), before);
+    assert_eq!(std::fs::read(temp.path().join("a")).unwrap(), b"file");
+
+    dir.write_at("a", 4, b" goes on").unwrap();
+    let covered = tokio::time::timeout(Duration::from_secs(5), dir.checkpoint(checkpoint(1)));
+    covered.await.unwrap().unwrap();
+    assert_eq!(cluster.journal(&journal()).0, local(temp.path()));
+    dir.close().await.unwrap();
+    drop(open(&client, temp.path()).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_refused_record_of_a_process_that_ended_before_it_was_cut_off_is_cut_off() {
+    let cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    let temp = tempfile::tempdir().unwrap();
+    let dir = open(&client, temp.path()).await.unwrap();
+    dir.write_at("a", 0, b"file").unwrap();
+    dir.checkpoint(checkpoint(1)).await.unwrap();
+    drop(dir);
+    let before = local(temp.path());
+    let mut longer = bytes::BytesMut::from(&before[..]);
+    let op = Op::WriteV {
+        offset: 0,
+        path: Bytes::from_static(b"a/b"),
+        data: Bytes::from_static(b"x"),
+    };
+    encode(&OpRecord { tag: 9, op }, &mut longer).unwrap();
+    std::fs::write(temp.path().join("worker.journal"), &longer).unwrap();
+    let dir = open(&client, temp.path()).await.unwrap();
+    assert_eq!(local(temp.path()), before);
+    dir.write_at("a", 0, b"f").unwrap();
+    dir.checkpoint(checkpoint(2)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_checkpoint_of_a_directory_that_broke_fails_instead_of_waiting_for_ever() {
+    let cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    let temp = tempfile::tempdir().unwrap();
+    let inside = temp.path().join("dir");
+    let dir = open(&client, &inside).await.unwrap();
+    dir.write_at("f", 0, b"one").unwrap();
+    // The journal's file is open and is written all the same; the file cannot be made.
+    std::fs::rename(&inside, temp.path().join("moved")).unwrap();
+    let broken = dir.write_at("g", 0, b"two").unwrap_err();
+    assert!(matches!(broken, ClientError::Local { .. }), "{broken}");
+    let answer = tokio::time::timeout(Duration::from_secs(5), dir.checkpoint(checkpoint(1)));
+    let error = answer.await.unwrap().unwrap_err();
+    assert_eq!(error.to_string(), broken.to_string());
+}
+
+#[tokio::test]
+async fn a_directory_that_is_refused_does_not_fence_the_worker_that_runs() {
+    let cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    let temp = tempfile::tempdir().unwrap();
+    let (running, stale) = (temp.path().join("running"), temp.path().join("stale"));
+    let dir = open(&client, &running).await.unwrap();
+    dir.write_at("f", 0, b"one").unwrap();
+    dir.checkpoint(checkpoint(1)).await.unwrap();
+    let (bytes, token) = cluster.journal(&journal());
+    // Empty, behind the cluster, and torn within what the cluster has.
+    for length in [0, 1, bytes.len() - 1] {
+        std::fs::create_dir_all(&stale).unwrap();
+        std::fs::write(stale.join("worker.journal"), &bytes[..length]).unwrap();
+        let error = open(&client, &stale).await.unwrap_err();
+        assert!(matches!(error, ClientError::LocalState { .. }), "{error}");
+        assert_eq!(error.effect(), Effect::None);
+        assert_eq!(cluster.journal(&journal()).1, token, "{length}");
+    }
+    dir.write_at("f", 3, b"two").unwrap();
+    dir.checkpoint(checkpoint(2)).await.unwrap();
 }

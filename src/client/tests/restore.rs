@@ -1,6 +1,6 @@
 //! Restores: what comes back, what is refused, what survives members that fail.
 
-use std::{path::Path, sync::Mutex};
+use std::{collections::BTreeMap, path::Path, sync::Mutex};
 
 use bytes::{Bytes, BytesMut};
 
@@ -13,7 +13,7 @@ use super::super::{
 use super::{foreign_takeover, pattern};
 use crate::{
     codec::ops::{Op, OpRecord, encode},
-    domain::{CheckpointId, Epoch, JournalKind, JournalRef, RestorePoint},
+    domain::{CheckpointId, Epoch, JournalKind, JournalName, JournalRef, Offset, RestorePoint},
 };
 
 fn quiet(_: RestoreProgress) {}
@@ -355,4 +355,49 @@ async fn an_unknown_worker_and_a_foreign_member_are_refused() {
     };
     let error = client.restore(wanted, &quiet).await.unwrap_err();
     assert!(error.to_string().contains("n9"), "{error}");
+}
+
+#[tokio::test]
+async fn a_torn_record_that_a_checkpoint_covers_stays_and_the_worker_goes_on_in_another_journal() {
+    let cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    let (whole, torn) = (write("f", b"whole"), write("f", b"torn"));
+    let bytes = [&whole[..], &torn[..torn.len() - 2]].concat();
+    put(&client, "ops.journal", JournalKind::Ops, &bytes).await;
+    let id = CheckpointId {
+        rollback_epoch: 0,
+        number: 1,
+    };
+    let name: JournalName = "ops.journal".parse().unwrap();
+    let covered = BTreeMap::from([(name.clone(), Offset(bytes.len() as u64))]);
+    let worker = worker();
+    let committed = client.commit_checkpoint(&worker, Epoch(1), id, covered);
+    committed.await.unwrap();
+    let temp = tempfile::tempdir().unwrap();
+    let to = temp.path().join("dir");
+    let report = client.restore(options(&to), &quiet).await.unwrap();
+    assert_eq!(report.torn.len(), 1);
+    assert!(!report.torn[0].cut);
+    assert_eq!(std::fs::read(to.join("ops.journal")).unwrap(), bytes);
+    assert_eq!(std::fs::read(to.join("f")).unwrap(), b"whole");
+
+    let opens = cluster.append_opens(0);
+    let open = |journal: JournalName| {
+        let options = JournaledDirOptions {
+            journal: Some(journal),
+            window_bytes: None,
+        };
+        JournaledDir::open(&client, &worker, &to, options)
+    };
+    let error = open(name).await.unwrap_err();
+    assert!(error.to_string().contains("another journal"), "{error}");
+    assert_eq!(error.effect(), Effect::None);
+    assert_eq!(cluster.append_opens(0), opens, "nobody was fenced");
+    let dir = open("ops.journal.2".parse().unwrap()).await.unwrap();
+    dir.write_at("f", 5, b" again").unwrap();
+    dir.close().await.unwrap();
+    let again = temp.path().join("again");
+    let report = client.restore(options(&again), &quiet).await.unwrap();
+    assert_eq!(report.journals.len(), 2);
+    assert_eq!(std::fs::read(again.join("f")).unwrap(), b"whole again");
 }
