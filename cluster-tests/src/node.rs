@@ -216,20 +216,34 @@ impl TestNode {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Waits until its log holds all of `words` in one line, and answers the line.
+    /// How long its log is by now: for [`TestNode::logs_since`].
+    #[must_use]
+    pub fn log_end(&self) -> usize {
+        self.log().len()
+    }
+
+    /// The first line behind `from` in its log that holds all of `words`.
+    #[must_use]
+    pub fn line_since(&self, from: usize, words: &[&str]) -> Option<String> {
+        let log = self.log();
+        let mut lines = log[from..].lines();
+        lines
+            .find(|line| words.iter().all(|word| line.contains(word)))
+            .map(str::to_owned)
+    }
+
+    /// Waits until its log holds all of `words` in one line, whenever it was written, and answers the line.
     pub async fn logs(&self, words: &[&str], within: Duration) -> String {
-        eventually(
-            &format!("{} logs {words:?}", self.name),
-            within,
-            async || {
-                let log = self.log();
-                let line = log
-                    .lines()
-                    .find(|line| words.iter().all(|word| line.contains(word)));
-                line.map(str::to_owned)
-                    .ok_or_else(|| "no such line".to_owned())
-            },
-        )
+        self.logs_since(0, words, within).await
+    }
+
+    /// Waits until its log holds all of `words` in one line behind `from`, and answers the line.
+    pub async fn logs_since(&self, from: usize, words: &[&str], within: Duration) -> String {
+        let what = format!("{} logs {words:?}", self.name);
+        eventually(&what, within, async || {
+            self.line_since(from, words)
+                .ok_or_else(|| "no such line".to_owned())
+        })
         .await
     }
 
