@@ -4,9 +4,10 @@
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/dos-cluster/target
 export CARGO_TERM_COLOR ?= auto
 SIM_TARGET_DIR = $(CARGO_TARGET_DIR)-sim
+IN_SIM = cd cluster-tests/sim && CARGO_TARGET_DIR=$(SIM_TARGET_DIR)
 DOS_SIM = $(SIM_TARGET_DIR)/debug/dos-sim
 
-.PHONY: demo test build fix fmt clippy doc unit cluster sim deny packages
+.PHONY: demo test build fix fmt clippy client doc unit cluster sim deny packages
 
 demo: build
 	$(CARGO_TARGET_DIR)/debug/dos-cluster demo
@@ -14,7 +15,7 @@ demo: build
 build: packages
 	cargo build --locked
 
-test: packages fmt clippy doc unit cluster sim
+test: packages fmt clippy client doc unit cluster sim
 
 fmt:
 	cargo fmt --all --check
@@ -22,9 +23,14 @@ fmt:
 
 clippy: packages
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	$(IN_SIM) cargo clippy --locked --all-targets -- -D warnings
+
+# What a worker links: without the server, and without RocksDB.
+client: packages
+	cargo check --locked --lib --no-default-features
 
 doc: packages
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --workspace
 
 unit: packages
 	cargo test --locked --lib --bins -p dos-cluster -p dos-jepsen
@@ -33,7 +39,8 @@ cluster: build
 	cargo test --locked -p dos-cluster-tests
 
 sim: packages
-	cd cluster-tests/sim && CARGO_TARGET_DIR=$(SIM_TARGET_DIR) cargo build --locked
+	$(IN_SIM) cargo test --locked
+	$(IN_SIM) cargo build --locked
 	$(DOS_SIM) --seeds 0..100 --seconds 20
 	$(DOS_SIM) --seeds 0..5 --seconds 20 --check-determinism
 	$(DOS_SIM) --seeds 0..20 --seconds 20 --mutation ack_before_sync --expect-violation

@@ -110,7 +110,8 @@ fn refuse_a_stale(binary: &Path) {
 }
 
 /// A command line of the program, without what this process's environment says about `dos-cluster`.
-pub(crate) fn command() -> std::process::Command {
+#[must_use]
+pub fn command() -> std::process::Command {
     let mut command = std::process::Command::new(binary());
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("DOS_CLUSTER_") {

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
 use crate::{cli, ports, wait::eventually};
 
@@ -93,13 +93,37 @@ impl TestNode {
     /// # Panics
     /// If it runs already.
     pub fn start(&mut self) {
+        let command = self.serve();
+        self.spawn(command);
+    }
+
+    /// The same, by way of a shell that lets a write beyond [`TestNode::limit_file_size`] fail, rather than kill the process.
+    ///
+    /// # Panics
+    /// If it runs already.
+    pub fn start_with_failing_writes(&mut self) {
+        let serve = self.serve();
+        let mut command = std::process::Command::new("sh");
+        command
+            .args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"])
+            .arg(serve.get_program())
+            .args(serve.get_args());
+        for (name, value) in serve.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        self.spawn(command);
+    }
+
+    fn spawn(&mut self, mut command: std::process::Command) {
         assert!(self.process.is_none(), "{} runs already", self.name);
         let log: File = OpenOptions::new()
             .create(true)
             .append(true)
             .open(&self.log)
             .unwrap();
-        let mut command = self.serve();
         command
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
@@ -133,6 +157,31 @@ impl TestNode {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.process.as_ref().unwrap().id()
+    }
+
+    /// From now on no file of the process grows beyond this, nor is anything written behind it.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn limit_file_size(&self, bytes: u64) {
+        let pid = Pid::from_child(self.process.as_ref().unwrap());
+        let limit = Rlimit {
+            current: Some(bytes),
+            maximum: None,
+        };
+        prlimit(Some(pid), Resource::Fsize, limit).unwrap();
+    }
+
+    /// Memory that it has, in bytes (`VmRSS`).
+    ///
+    /// # Panics
+    /// If it does not run.
+    #[must_use]
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.unwrap().trim().trim_end_matches(" kB");
+        kib.parse::<u64>().unwrap() << 10
     }
 
     /// SIGKILL; returns when the process is gone.
@@ -216,20 +265,34 @@ impl TestNode {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Waits until its log holds all of `words` in one line, and answers the line.
+    /// How long its log is by now: for [`TestNode::logs_since`].
+    #[must_use]
+    pub fn log_end(&self) -> usize {
+        self.log().len()
+    }
+
+    /// The first line behind `from` in its log that holds all of `words`.
+    #[must_use]
+    pub fn line_since(&self, from: usize, words: &[&str]) -> Option<String> {
+        let log = self.log();
+        let mut lines = log[from..].lines();
+        lines
+            .find(|line| words.iter().all(|word| line.contains(word)))
+            .map(str::to_owned)
+    }
+
+    /// Waits until its log holds all of `words` in one line, whenever it was written, and answers the line.
     pub async fn logs(&self, words: &[&str], within: Duration) -> String {
-        eventually(
-            &format!("{} logs {words:?}", self.name),
-            within,
-            async || {
-                let log = self.log();
-                let line = log
-                    .lines()
-                    .find(|line| words.iter().all(|word| line.contains(word)));
-                line.map(str::to_owned)
-                    .ok_or_else(|| "no such line".to_owned())
-            },
-        )
+        self.logs_since(0, words, within).await
+    }
+
+    /// Waits until its log holds all of `words` in one line behind `from`, and answers the line.
+    pub async fn logs_since(&self, from: usize, words: &[&str], within: Duration) -> String {
+        let what = format!("{} logs {words:?}", self.name);
+        eventually(&what, within, async || {
+            self.line_since(from, words)
+                .ok_or_else(|| "no such line".to_owned())
+        })
         .await
     }
 

@@ -100,12 +100,13 @@ fn floor(floor: pb::read_floor::Floor) -> pb::ReadFloor {
 /// What the node says.
 ///
 /// # Panics
-/// When the parts do not follow each other, or do not match their checksums.
+/// When the parts do not follow each other, do not match their checksums, or a stale read is not labelled as one.
 pub async fn read(
     address: &str,
     journal: &JournalRef,
     floor: pb::ReadFloor,
 ) -> Result<Vec<u8>, Refusal> {
+    let asked_stale = floor.floor == Some(pb::read_floor::Floor::Stale(pb::read_floor::Stale {}));
     let request = pb::ReadRequest {
         journal: Some(journal_ref(journal)),
         from: 0,
@@ -118,7 +119,10 @@ pub async fn read(
         let (mut bytes, mut tail) = (Vec::new(), None);
         while let Some(part) = parts.message().await? {
             match part.response.unwrap() {
-                read_response::Response::Header(header) => tail = Some(header.stat.unwrap().tail),
+                read_response::Response::Header(header) => {
+                    assert_eq!(header.stale, asked_stale, "a stale read is labelled");
+                    tail = Some(header.stat.unwrap().tail);
+                }
                 read_response::Response::Data(data) => {
                     assert_eq!(
                         data.at,

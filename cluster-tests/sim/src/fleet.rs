@@ -6,7 +6,12 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use crate::{Arguments, CHILD_VARIABLE, nemesis::Kind, recorder::Report};
+use clap::ValueEnum;
+
+use crate::{Arguments, CHILD_VARIABLE, nemesis::Kind, recorder::Report, run::Mutation};
+
+/// From this many seeds on, everything has to happen.
+const MANY: usize = 20;
 
 /// What a seed came to.
 type Ran = (u64, Result<Report, String>);
@@ -51,12 +56,16 @@ fn is_failure(result: &Result<Report, String>) -> bool {
         .is_ok_and(|report| report.violations.is_empty())
 }
 
-/// Whether a checker found what was planted. That the bug made an assertion of openraft fail is no merit of ours.
+/// Whether a checker found what was planted. That the bug made an assertion of openraft fail, or that a node does not start
+/// or the cluster does not recover, is no merit of the checkers.
 fn is_caught(result: &Result<Report, String>) -> bool {
-    result.as_ref().is_ok_and(|report| {
-        let mut violations = report.violations.iter();
-        violations.any(|violation| !violation.starts_with("a panic"))
-    })
+    result.as_ref().is_ok_and(|report| report.verdicts > 0)
+}
+
+/// A planted bug, as the command line spells it.
+fn name_of(mutation: Mutation) -> String {
+    let value = mutation.to_possible_value();
+    value.map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
 /// Runs a seed in a process of its own; twice when its determinism is checked.
@@ -82,11 +91,7 @@ fn run_child(arguments: &Arguments, seed: u64) -> Result<Report, String> {
         .env(CHILD_VARIABLE, seed.to_string())
         .args(["--seconds", &arguments.seconds.to_string()]);
     if let Some(mutation) = arguments.mutation {
-        use clap::ValueEnum;
-        let name = mutation
-            .to_possible_value()
-            .map(|value| value.get_name().to_owned());
-        command.args(["--mutation", &name.unwrap_or_default()]);
+        command.args(["--mutation", &name_of(mutation)]);
     }
     if arguments.trace {
         command.arg("--trace").stderr(Stdio::inherit());
@@ -121,7 +126,7 @@ fn report_failure(arguments: &Arguments, (seed, result): &Ran) {
     };
     let mutation = arguments
         .mutation
-        .map_or("", |_| " --mutation ack_before_sync");
+        .map_or_else(String::new, |m| format!(" --mutation {}", name_of(m)));
     println!(
         "seed {seed}: {first}{}\n  repeat: cargo run -- --seed {seed} --seconds {}{mutation} --trace",
         if violations.len() > 1 {
@@ -177,25 +182,93 @@ fn sum_up(arguments: &Arguments, ran: &[Ran]) -> ExitCode {
             ExitCode::FAILURE
         };
     }
-    let mut good = failed == 0;
-    if sum.acknowledged == 0 {
-        println!("nothing was acknowledged: this run proves nothing");
-        good = false;
+    let missing = missing(&sum, ran.len());
+    if !missing.is_empty() {
+        println!("these never happened: {missing:?}: this run proves too little");
     }
-    // A few seeds may lack a kind; many may not.
-    if ran.len() >= 20 {
-        let missing: Vec<_> = Kind::ALL
-            .iter()
-            .filter(|kind| !sum.faults.contains_key(&format!("{kind:?}")))
-            .collect();
-        if !missing.is_empty() {
-            println!("these faults never happened: {missing:?}: this run proves too little");
-            good = false;
-        }
-    }
-    if good {
+    if failed == 0 && missing.is_empty() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
+    }
+}
+
+/// What has to happen for a run to prove anything, and did not. A few seeds may lack a kind; many may not.
+fn missing(sum: &Report, seeds: usize) -> Vec<String> {
+    let always = [("acknowledged appends", sum.acknowledged)];
+    let of_many = [
+        ("reads", sum.reads),
+        ("checkpoints", sum.checkpoints),
+        ("takeovers", sum.takeovers),
+        ("elections", sum.elections),
+        ("snapshots", sum.snapshots),
+    ];
+    let faults = Kind::ALL.map(|kind| format!("{kind:?}"));
+    let count = |fault: &String| sum.faults.get(fault).copied().unwrap_or_default();
+    let mut missing: Vec<String> = always
+        .into_iter()
+        .chain(of_many.into_iter().filter(|_| seeds >= MANY))
+        .filter(|(_, count)| *count == 0)
+        .map(|(what, _)| what.to_owned())
+        .collect();
+    missing.extend(
+        faults
+            .into_iter()
+            .filter(|fault| seeds >= MANY && count(fault) == 0),
+    );
+    missing
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_verdict_of_a_checker_catches_a_planted_bug() {
+        let report = |violations: &[&str], verdicts| Report {
+            violations: violations.iter().map(ToString::to_string).collect(),
+            verdicts,
+            ..Report::default()
+        };
+        for other in [
+            "a panic: log id must be greater",
+            "the run ended: n1 does not start: the log is damaged",
+            "[\"w1/a\"] are not acknowledged within 60s after the repair",
+            "two runs differ: trace 1 and 2",
+            "n1 labelled a read with Stale stale: false",
+        ] {
+            assert!(!is_caught(&Ok(report(&[other], 0))), "{other}");
+        }
+        assert!(!is_caught(&Err("the run died".into())));
+        assert!(is_caught(&Ok(report(
+            &["a panic: x", "AcknowledgedLost: w1/a"],
+            1
+        ))));
+    }
+
+    #[test]
+    fn many_seeds_without_an_election_or_a_fault_prove_too_little() {
+        let mut sum = Report {
+            acknowledged: 1,
+            reads: 1,
+            checkpoints: 1,
+            takeovers: 1,
+            elections: 1,
+            snapshots: 1,
+            faults: Kind::ALL.map(|kind| (format!("{kind:?}"), 1)).into(),
+            ..Report::default()
+        };
+        assert_eq!(missing(&sum, MANY), [""; 0]);
+        sum.elections = 0;
+        sum.faults.remove("IsolateLeader");
+        assert_eq!(missing(&sum, MANY), ["elections", "IsolateLeader"]);
+        assert_eq!(missing(&sum, MANY - 1), [""; 0]);
+        sum.acknowledged = 0;
+        assert_eq!(missing(&sum, 1), ["acknowledged appends"]);
+    }
+
+    #[test]
+    fn a_failure_is_repeated_with_the_bug_that_was_planted() {
+        assert_eq!(name_of(Mutation::AckBeforeSync), "ack_before_sync");
     }
 }

@@ -133,11 +133,11 @@ impl Nemesis {
                 else {
                     return;
                 };
-                let mut any = false;
-                for other in NODES.into_iter().filter(|other| *other != leader) {
-                    any |= self.cut(sim, (leader, other), until);
-                }
-                any
+                // With one link broken otherwise it would be no isolation, but another partition.
+                let links = NODES.into_iter().filter(|other| *other != leader);
+                let links: Vec<Pair> = links.map(|other| (leader, other)).collect();
+                let free = links.iter().all(|link| !self.is_broken(*link));
+                free && links.iter().all(|link| self.cut(sim, *link, until))
             }
             Kind::CutClient => {
                 let client = *self.dice.pick(&WORKERS);

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use dos_jepsen::{Event, History, Name, OpId};
+use dos_jepsen::{Event, History, Name, OpId, Rule};
 use serde::{Deserialize, Serialize};
 
 /// Where a run stands.
@@ -43,6 +43,8 @@ pub struct Report {
     /// From the repair until every journal was acknowledged anew.
     pub recovery_millis: u64,
     pub violations: Vec<String>,
+    /// How many of them are a checker's verdict: a promise that the history breaks.
+    pub verdicts: u64,
 }
 
 /// FNV-1a: the same in every process.
@@ -154,6 +156,8 @@ impl Recorder {
         let mut report = self.report.borrow().clone();
         if complete {
             let found = dos_jepsen::check(&self.history.borrow(), nodes);
+            let verdicts = found.iter().filter(|v| v.rule != Rule::Incomplete);
+            report.verdicts = verdicts.count() as u64;
             report
                 .violations
                 .extend(found.iter().map(ToString::to_string));
@@ -161,5 +165,24 @@ impl Recorder {
         report.trace_hash = self.hash.borrow().finish();
         report.simulated_millis = u64::try_from(self.now.get().as_millis()).unwrap_or(u64::MAX);
         report
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broken_promise_is_a_verdict_and_an_incomplete_history_is_none() {
+        let recorder = Recorder::new(1, false);
+        recorder.violation("n1 does not start");
+        let report = recorder.finish(&["n1"], true);
+        assert_eq!((report.violations.len(), report.verdicts), (2, 0));
+        assert!(report.violations[1].starts_with("Incomplete: "));
+
+        let what = "a tail that cannot be".into();
+        recorder.push(Event::Broken { what });
+        assert_eq!(recorder.finish(&["n1"], true).verdicts, 1);
+        assert_eq!(recorder.finish(&["n1"], false).verdicts, 0);
     }
 }

@@ -1,6 +1,6 @@
 //! Any node takes appends, serves reads, and feeds restores.
 
-use dos_cluster_tests::{TestCluster, phase, raw, raw::RawAppend};
+use dos_cluster_tests::{TestCluster, cli, phase, raw, raw::RawAppend};
 
 use crate::{journal, verify_at, verify_everywhere};
 
@@ -115,6 +115,9 @@ async fn any_node_takes_appends_and_serves_reads_and_restores_while_one_is_down(
     .unwrap();
     dos_cluster_tests::assert_pattern(0, 0, &bytes);
     assert_eq!(bytes.len(), 2 << 20);
+    let arguments = ["journal", "read", "job/w0/log", "--stale", "--to", "0"];
+    let shown = cli(cluster.nodes[survivor].address(), &arguments).await;
+    let _ = shown.exits_with(0, &["this may be stale"]);
     cluster.start_all();
     cluster.ready().await;
     cluster.finish().await;

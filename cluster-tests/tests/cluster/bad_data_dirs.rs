@@ -237,14 +237,26 @@ type Tail = fn(&[u8]) -> Vec<u8>;
 async fn a_torn_tail_is_cut_and_the_node_goes_on() {
     let mut cluster = TestCluster::start(3).await;
     let load = Load::start(&cluster.client(), "job/w/log", LoadOptions::default()).await;
-    let tails: [(&str, Tail); 3] = [
-        ("the first half of a record", |record| {
-            record[..record.len() / 2].to_vec()
-        }),
-        ("bytes of nothing", |_| vec![0xa5; 3000]),
-        ("zeros", |_| vec![0; 3000]),
+    // What begins no record looks like what a recycled segment held before: it is passed over, and no news.
+    let tails: [(&str, Tail, bool); 4] = [
+        (
+            "the first half of a record",
+            |record| record[..record.len() / 2].to_vec(),
+            true,
+        ),
+        (
+            "a record with a wrong byte",
+            |record| {
+                let mut record = record.to_vec();
+                record[20] ^= 4;
+                record
+            },
+            true,
+        ),
+        ("bytes of nothing", |_| vec![0xa5; 3000], false),
+        ("zeros", |_| vec![0; 3000], false),
     ];
-    for (what, tail) in tails {
+    for (what, tail, is_torn) in tails {
         phase(&format!("a power cut leaves {what} behind the log's end"));
         load.advance(1 << 20).await;
         let victim = cluster.follower().await;
@@ -252,19 +264,32 @@ async fn a_torn_tail_is_cut_and_the_node_goes_on() {
         let segment = newest_segment(&cluster.nodes[victim]);
         let (last, end) = end_of_records(&segment);
         let bytes = std::fs::read(&segment).unwrap();
-        let record = &bytes[usize::try_from(last).unwrap()..usize::try_from(end).unwrap()];
+        let (from, to) = (
+            usize::try_from(last).unwrap(),
+            usize::try_from(end).unwrap(),
+        );
+        let record = &bytes[from..to];
         let file = std::fs::OpenOptions::new()
             .write(true)
             .open(&segment)
             .unwrap();
+        // What the kill itself left there goes with the power, too.
+        file.write_all_at(&vec![0; bytes.len() - to], end).unwrap();
         file.write_all_at(&tail(record), end).unwrap();
 
         phase("the node cuts it and follows again");
-        cluster.nodes[victim].start();
+        let node = &mut cluster.nodes[victim];
+        let before = node.log_end();
+        node.start();
         cluster.ready().await;
-        cluster.nodes[victim]
-            .logs(&["INFO", "opened the log"], SETTLE_WITHIN)
+        let node = &cluster.nodes[victim];
+        node.logs_since(before, &["INFO", "opened the log"], SETTLE_WITHIN)
             .await;
+        let cut = node.line_since(before, &["INFO", "a torn tail of the log was cut"]);
+        assert_eq!(cut.is_some(), is_torn, "{what}: {cut:?}");
+        if let Some(cut) = cut {
+            assert!(cut.contains(&format!("offset={end}")), "{end}: {cut}");
+        }
     }
     let (journal, seed) = (load.journal().clone(), load.seed());
     let total = load.stop().await;

@@ -8,7 +8,8 @@ use dos_cluster::{
     pb,
 };
 use dos_cluster_tests::{
-    Load, LoadOptions, TestCluster, cli, cli_with_stdin, phase, raw, raw::RawAppend,
+    Load, LoadOptions, TestCluster, cli, cli_with_stdin, cluster::SETTLE_WITHIN, eventually, phase,
+    raw, raw::RawAppend, wait::check,
 };
 use tonic::Code;
 
@@ -220,9 +221,15 @@ async fn without_a_quorum_every_call_answers_in_time_and_names_who_is_missing() 
     let _ = output.exits_with(5, &["no quorum", &names[0], &names[1]]);
 
     phase("a node that is alone is not ready, but alive");
-    let (code, text) = cluster.nodes[leader].get("/readyz?verbose").await.unwrap();
+    eventually("it is not ready", SETTLE_WITHIN, async || {
+        let (code, text) = cluster.nodes[leader].get("/readyz?verbose").await?;
+        check(
+            code == 503 && text.contains("[-]a majority answers failed: no majority has answered"),
+            || format!("{code} {text}"),
+        )
+    })
+    .await;
     assert_eq!(cluster.nodes[leader].get("/livez").await.unwrap().0, 200);
-    let _ = (code, text); // it may still believe in its leadership for some seconds
 
     phase("with a quorum back, what waited goes on");
     cluster.start_all();

@@ -10,35 +10,113 @@ use dos_cluster_tests::{
 
 use crate::verify_everywhere;
 
-/// Asks for a vote in the name of a cluster, once the node answers as a member; why it is refused.
-async fn message_of_cluster(peer: &str, cluster: &str, to: u64) -> String {
-    let id = u128::from_str_radix(cluster, 16).unwrap();
-    let request = pb::RaftVoteRequest {
-        header: Some(pb::PeerHeader {
-            cluster_id: id.to_be_bytes().to_vec().into(),
-            group: 0,
-            from: 1,
-            from_incarnation: 1,
-            to,
-        }),
+/// A request for a vote in a term that no cluster here reaches by itself.
+fn vote(header: pb::PeerHeader) -> pb::RaftVoteRequest {
+    pb::RaftVoteRequest {
         vote: Some(pb::RaftVote {
             term: 1_000,
-            node_id: 1,
+            node_id: header.from,
             committed: false,
         }),
+        header: Some(header),
         last_log_id: None,
         leadership_transfer: false,
-    };
-    eventually("the node answers as a member", SETTLE_WITHIN, async || {
-        let channel = channel(peer, ChannelOptions::default()).unwrap();
-        match RaftClient::new(channel).vote(request.clone()).await {
+    }
+}
+
+async fn ask(peer: &str, request: &pb::RaftVoteRequest) -> Result<(), tonic::Status> {
+    let channel = channel(peer, ChannelOptions::default()).unwrap();
+    let answer = RaftClient::new(channel).vote(request.clone()).await;
+    answer.map(|_| ())
+}
+
+fn cluster_bytes(cluster: &str) -> bytes::Bytes {
+    let id = u128::from_str_radix(cluster, 16).unwrap();
+    id.to_be_bytes().to_vec().into()
+}
+
+/// Asks for a vote in the name of a cluster, once the node answers as a member; why it is refused.
+async fn message_of_cluster(peer: &str, cluster: &str, to: u64) -> String {
+    let request = vote(pb::PeerHeader {
+        cluster_id: cluster_bytes(cluster),
+        group: 0,
+        from: 1,
+        from_incarnation: 1,
+        to,
+    });
+    eventually(
+        "the node answers as a member",
+        SETTLE_WITHIN,
+        async || match ask(peer, &request).await {
             Err(status) if status.code() == tonic::Code::PermissionDenied => {
                 Ok(status.message().to_owned())
             }
             other => Err(format!("{other:?}")),
-        }
-    })
+        },
+    )
     .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vote_that_is_not_meant_for_this_node_or_not_from_a_member_is_refused_and_changes_nothing()
+ {
+    let mut cluster = TestCluster::start(3).await;
+    cluster.allow("refused a peer's message");
+    let leader = cluster.leader().await;
+    let (to, from) = ((leader + 1) % 3, (leader + 2) % 3);
+    let status = cluster.status(to).await.unwrap();
+    let members = status.members.iter().filter_map(|m| m.member.as_ref());
+    let sender = members
+        .clone()
+        .find(|m| m.node_id == from as u64 + 1)
+        .unwrap();
+    let right = pb::PeerHeader {
+        cluster_id: cluster_bytes(&status.cluster_id),
+        group: 0,
+        from: sender.node_id,
+        from_incarnation: sender.incarnation,
+        to: to as u64 + 1,
+    };
+    let peer = cluster.nodes[to].addresses.peer.clone();
+
+    phase("each with one thing wrong");
+    type Wrong = fn(&mut pb::PeerHeader);
+    let table: [(Wrong, &str); 6] = [
+        (|h| h.group = 1, "this node has no group 1"),
+        (|h| h.to = h.from, "an address in the membership is wrong"),
+        (|h| h.to = 99, "not n99"),
+        (|h| h.from_incarnation ^= 1, "speaks from another disk"),
+        (|h| h.from_incarnation = 0, "speaks from another disk"),
+        (|h| h.cluster_id = vec![7; 16].into(), "another cluster"),
+    ];
+    for (wrong, words) in table {
+        let mut header = right.clone();
+        wrong(&mut header);
+        let refused = ask(&peer, &vote(header)).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::PermissionDenied, "{refused:?}");
+        assert!(refused.message().contains(words), "{words:?}: {refused:?}");
+    }
+    let mut headless = vote(right.clone());
+    headless.header = None;
+    let refused = ask(&peer, &headless).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::PermissionDenied, "{refused:?}");
+
+    phase("no term has changed, and the same leader leads");
+    for place in 0..3 {
+        let now = cluster.status(place).await.unwrap();
+        assert_eq!(
+            (now.term, now.leader_id),
+            (status.term, status.leader_id),
+            "{now:?}"
+        );
+    }
+
+    phase("with nothing wrong it is taken in: it was the header that was refused");
+    let mut old = vote(right);
+    old.vote.as_mut().unwrap().term = 1;
+    ask(&peer, &old).await.unwrap();
+    cluster.converged().await;
+    cluster.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -73,8 +73,10 @@ async fn a_wiped_node_is_refused_with_the_cure_and_its_replacement_joins_under_l
     let (code, text) = cluster.nodes[lost].get("/readyz").await.unwrap();
     assert!(code == 503 && text.contains(&cure), "{code} {text}");
     let shown = cluster.cli(&["status", "--all-endpoints"]).await;
+    let address = cluster.nodes[lost].address();
+    let waits = |row: &str| row.contains("waiting") && row.contains(address);
     assert!(
-        shown.stdout.contains("waiting") || shown.stdout.contains(&cure),
+        shown.stdout.lines().any(waits) && shown.stdout.contains(&cure),
         "{shown:#?}"
     );
     let output = cluster.cli(&["member", "list"]).await.done();
@@ -86,12 +88,16 @@ async fn a_wiped_node_is_refused_with_the_cure_and_its_replacement_joins_under_l
 
     phase("joined before its old number is removed, it is refused with the cure");
     let output = cluster.cli(&["join", cluster.nodes[lost].address()]).await;
-    let _ = output.exits_with(4, &[cluster.nodes[lost].address(), &cure]);
+    assert_ne!(output.code, 0, "{output:?}");
+    for words in [cluster.nodes[lost].address(), &cure] {
+        assert!(output.stderr.contains(words), "{output:?}");
+    }
 
     phase("the cure: remove the old member, join the empty node, while appends go on");
     let output = cluster.cli(&["member", "remove", &lost_name]).await.done();
     assert!(!output.stdout.contains(&lost_name), "{output:?}");
     let durable = load.durable();
+    let before = cluster.nodes[lost].log_end();
     let joined = cluster
         .cli(&["join", cluster.nodes[lost].address(), "-o", "json"])
         .await
@@ -106,7 +112,7 @@ async fn a_wiped_node_is_refused_with_the_cure_and_its_replacement_joins_under_l
     let status = cluster.status(lost).await.unwrap();
     assert!(status.snapshot_index >= purged, "{status:?}");
     cluster.nodes[lost]
-        .logs(&["installed a snapshot"], SETTLE_WITHIN)
+        .logs_since(before, &["installed a snapshot"], SETTLE_WITHIN)
         .await;
     let members = cluster
         .status(cluster.leader().await)
@@ -153,9 +159,10 @@ async fn a_follower_that_was_down_past_a_purge_is_caught_up_by_a_snapshot_under_
     purged_past(&cluster, leader, had + 100).await;
 
     phase("it comes back under load");
+    let before = cluster.nodes[down].log_end();
     cluster.nodes[down].start();
     cluster.nodes[down]
-        .logs(&["installed a snapshot"], Duration::from_secs(60))
+        .logs_since(before, &["installed a snapshot"], Duration::from_secs(60))
         .await;
     load.advance(MIB).await;
     cluster.ready().await;
@@ -243,6 +250,7 @@ async fn sigterm_hands_leadership_over_and_a_writer_sees_no_error() {
         load.advance(MIB).await;
         let leader = cluster.leader().await;
         let _ = load.longest_gap(); // from here on
+        let before = cluster.nodes[leader].log_end();
         cluster.nodes[leader].terminate().await;
         load.advance(MIB).await;
         let gap = load.longest_gap();
@@ -251,7 +259,7 @@ async fn sigterm_hands_leadership_over_and_a_writer_sees_no_error() {
             "the writer waited {gap:?}: that was an election"
         );
         cluster.nodes[leader]
-            .logs(&["handed over leadership"], SETTLE_WITHIN)
+            .logs_since(before, &["handed over leadership"], SETTLE_WITHIN)
             .await;
         cluster.nodes[leader].start();
         cluster.ready().await;

@@ -28,7 +28,7 @@ use crate::{
         Client,
         restore::{RestoreOptions, RestoreReport},
     },
-    domain::{NodeId, RestorePoint, WorkerName, WorkerRef},
+    domain::{CheckpointId, NodeId, RestorePoint, WorkerName, WorkerRef},
     env::{
         fs, rng, task,
         time::{self, Instant},
@@ -59,6 +59,16 @@ struct Stage<'a> {
     newest: Vec<u64>,
     done: Vec<bool>,
     acks_us: Vec<u64>,
+}
+
+/// The blow: when it fell, and whom it hit.
+#[derive(Debug, Clone, Copy)]
+struct Blow {
+    /// The leading server's number.
+    leader: usize,
+    at: Instant,
+    /// When the surviving worker was first acknowledged again, as far as that was heard already.
+    survivor: Option<Instant>,
 }
 
 fn millis(duration: Duration) -> String {
@@ -150,18 +160,17 @@ async fn run(
     }
     stage
         .until(|stage| {
-            stage
-                .newest
-                .iter()
-                .all(|newest| *newest >= CHECKPOINTS_BEFORE)
+            let enough = |newest: &u64| *newest >= CHECKPOINTS_BEFORE;
+            stage.newest.iter().all(enough) || stage.done.contains(&true)
         })
         .await?;
+    stage.refuse_a_short_input()?;
     stage.acknowledgements("both workers are at work")?;
 
-    let (leader, blow) = stage.strike(servers, workers).await?;
+    let blow = stage.strike(servers, workers).await?;
     let restored = stage.restore().await?;
     stage.resume(workers, &restored, blow).await?;
-    stage.bring_back(&layout, servers, leader).await?;
+    stage.bring_back(&layout, servers, blow.leader).await?;
     stage
         .until(|stage| stage.done.iter().all(|done| *done))
         .await?;
@@ -266,8 +275,14 @@ impl Stage<'_> {
             return Err(Failure::new(Exit::Timeout, message)
                 .try_next(format!("see {}/w*.log", self.dir.display())));
         };
+        self.note(share, &said);
+        Ok((share, at, said))
+    }
+
+    /// Keeps what a worker said.
+    fn note(&mut self, share: u64, said: &Said) {
         let index = usize::try_from(share).unwrap_or_default();
-        match &said {
+        match said {
             Said::Started { .. } => {}
             Said::Acknowledged { number, ack_us, .. } => {
                 self.newest[index] = *number;
@@ -275,7 +290,16 @@ impl Stage<'_> {
             }
             Said::Done { .. } => self.done[index] = true,
         }
-        Ok((share, at, said))
+    }
+
+    /// There must be something left to do after the blow.
+    fn refuse_a_short_input(&self) -> Result<(), Failure> {
+        if !self.done.contains(&true) {
+            return Ok(());
+        }
+        let message = "the input is too short: a worker was done before one could be killed";
+        Err(Failure::error(message)
+            .try_next("give a longer --input, or a lower --lines-per-second or --checkpoint-lines"))
     }
 
     fn acknowledgements(&mut self, what: &str) -> Result<(), Failure> {
@@ -303,22 +327,16 @@ impl Stage<'_> {
         &mut self,
         servers: &mut [DevNode],
         workers: &mut [Child],
-    ) -> Result<(usize, Instant), Failure> {
+    ) -> Result<Blow, Failure> {
         let status = self.client.status().await?;
         let leader = usize::try_from(status.leader_id).unwrap_or_default();
         let victim = usize::try_from(VICTIM).unwrap_or_default();
-        if self.done[victim] {
-            return Err(Failure::error(
-                "the input is too short: the worker was done before it could be killed",
-            )
-            .try_next("give a longer --input, or a lower --lines-per-second"));
-        }
         let node = leader
             .checked_sub(1)
             .and_then(|index| servers.get_mut(index));
         let node =
             node.ok_or_else(|| Failure::new(Exit::Unhealthy, "the cluster has no leader"))?;
-        let blow = Instant::now();
+        let at = Instant::now();
         workers[victim]
             .start_kill()
             .map_err(|error| Failure::error(format!("cannot kill the worker: {error}")))?;
@@ -332,13 +350,23 @@ impl Stage<'_> {
             NodeId(leader as u64),
             Self::name(VICTIM)?.worker
         ))?;
-        // What the dead worker still managed to say before the blow belongs to the past.
+        let mut blow = Blow {
+            leader,
+            at,
+            survivor: None,
+        };
+        // What was said meanwhile: all of it was acknowledged before the restore begins, and must be in it.
         while let Ok((share, at, said)) = self.said.try_recv() {
-            if let (0, true, Said::Acknowledged { number, .. }) = (share, at < blow, &said) {
-                self.newest[0] = *number;
+            self.note(share, &said);
+            let is_news = !matches!(said, Said::Started { .. }) && at > blow.at;
+            if share != VICTIM && is_news {
+                blow.survivor = blow.survivor.or(Some(at));
             }
         }
-        Ok((leader, blow))
+        if self.done[victim] {
+            self.refuse_a_short_input()?;
+        }
+        Ok(blow)
     }
 
     /// Restores the worker elsewhere, at the recovery line, from the survivors.
@@ -370,7 +398,10 @@ impl Stage<'_> {
             report.files,
             millis(asked.elapsed()),
         ))?;
-        Ok(report)
+        match behind(report.checkpoint, &self.newest) {
+            Some(message) => Err(Failure::new(Exit::Verification, message)),
+            None => Ok(report),
+        }
     }
 
     /// Starts the restored worker, and waits until both workers are acknowledged again.
@@ -378,12 +409,12 @@ impl Stage<'_> {
         &mut self,
         workers: &mut [Child],
         restored: &RestoreReport,
-        blow: Instant,
+        blow: Blow,
     ) -> Result<(), Failure> {
         let victim = usize::try_from(VICTIM).unwrap_or_default();
         workers[victim] = self.start_worker(VICTIM, &restored.directory)?;
         let deadline = Instant::now() + STEP_WITHIN;
-        let (mut survivor, mut successor) = (None, None);
+        let (mut survivor, mut successor) = (blow.survivor, None);
         while survivor.is_none() || successor.is_none() {
             let (share, at, said) = self.listen(deadline).await?;
             match (share == VICTIM, said) {
@@ -398,7 +429,9 @@ impl Stage<'_> {
             }
         }
         let since = |at: Option<Instant>| {
-            at.map_or_else(String::new, |at| millis(at.saturating_duration_since(blow)))
+            at.map_or_else(String::new, |at| {
+                millis(at.saturating_duration_since(blow.at))
+            })
         };
         self.tell(&format!(
             "the surviving worker's next checkpoint was acknowledged {} after the blow, the restored one's {} after it",
@@ -467,31 +500,47 @@ impl Stage<'_> {
                 *found.entry(word).or_default() += count;
             }
         }
-        let total = |counts: &wordcount::Counts| counts.values().sum::<u64>();
-        if found == expected {
-            return self.tell(&format!(
-                "counted {} words, {} different ones: the same as without the cluster. Nothing acknowledged was lost.",
-                total(&found),
-                found.len()
-            ));
+        if let Some(message) = wordcount::difference(&expected, &found) {
+            return Err(Failure::new(Exit::Verification, message));
         }
-        let differs = |word: &&Vec<u8>| expected.get(*word) != found.get(*word);
-        let words: Vec<_> = expected
-            .keys()
-            .chain(found.keys())
-            .filter(differs)
-            .take(5)
-            .collect();
-        let shown: Vec<_> = words
-            .iter()
-            .map(|word| String::from_utf8_lossy(word).into_owned())
-            .collect();
-        let message = format!(
-            "the counts differ: {} words counted, {} expected; for example: {}",
-            total(&found),
-            total(&expected),
-            shown.join(", ")
-        );
-        Err(Failure::new(Exit::Verification, message))
+        self.tell(&format!(
+            "counted {} words, {} different ones: the same as without the cluster. Nothing acknowledged was lost.",
+            wordcount::total(&found),
+            found.len()
+        ))
+    }
+}
+
+/// What is wrong with a restore at the recovery line, given each worker's newest acknowledged checkpoint: the line is at least
+/// the oldest of these.
+fn behind(restored: Option<CheckpointId>, acknowledged: &[u64]) -> Option<String> {
+    let least = acknowledged.iter().min().copied().unwrap_or_default();
+    let number = restored.map_or(0, |id| id.number);
+    (number < least).then(|| {
+        let shown = restored.map_or_else(|| "nothing".to_owned(), |id| format!("checkpoint {id}"));
+        format!("acknowledged checkpoints were lost: every worker had {least} acknowledged, but {shown} was restored")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(number: u64) -> Option<CheckpointId> {
+        Some(CheckpointId {
+            rollback_epoch: 0,
+            number,
+        })
+    }
+
+    #[test]
+    fn a_restore_behind_what_every_worker_was_told_is_a_loss() {
+        assert_eq!(behind(id(4), &[4, 7]), None);
+        assert_eq!(behind(id(6), &[4, 7]), None);
+        assert_eq!(behind(None, &[0, 7]), None);
+        let lost = behind(id(3), &[4, 7]).unwrap();
+        assert!(lost.contains("had 4") && lost.contains("0:3"), "{lost}");
+        let lost = behind(None, &[4, 7]).unwrap();
+        assert!(lost.contains("nothing was restored"), "{lost}");
     }
 }

@@ -35,6 +35,35 @@ pub(super) fn count(text: &[u8]) -> Counts {
     counts
 }
 
+/// All words of a text.
+pub(super) fn total(counts: &Counts) -> u64 {
+    counts.values().sum()
+}
+
+/// How a count differs from the right one, with some of the words that do; `None` when it is right.
+pub(super) fn difference(expected: &Counts, found: &Counts) -> Option<String> {
+    let words: BTreeSet<&Vec<u8>> = expected.keys().chain(found.keys()).collect();
+    let count = |counts: &Counts, word: &Vec<u8>| counts.get(word).copied().unwrap_or_default();
+    let wrong = words
+        .into_iter()
+        .filter(|word| expected.get(*word) != found.get(*word));
+    let shown: Vec<_> = wrong
+        .take(5)
+        .map(|word| {
+            let (found, expected) = (count(found, word), count(expected, word));
+            format!("{} {found} times, not {expected}", word.escape_ascii())
+        })
+        .collect();
+    (!shown.is_empty()).then(|| {
+        format!(
+            "the counts differ: {} words counted, {} expected; for example: {}",
+            total(found),
+            total(expected),
+            shown.join(", ")
+        )
+    })
+}
+
 /// A change of a file, to be made through the worker's directory.
 #[derive(Debug)]
 pub(super) struct FileChange {
@@ -169,6 +198,35 @@ mod tests {
             let file = fs::open_or_create(&dir.join(change.file)).unwrap();
             fs::write_all_at(&file, &change.data, change.offset).unwrap();
         }
+    }
+
+    #[test]
+    fn a_count_that_is_off_by_one_or_has_a_word_too_few_or_too_many_differs() {
+        let expected = count(b"a b b c");
+        assert_eq!(difference(&expected, &count(b"c b a b")), None);
+        for (text, said) in [
+            (
+                &b"a b c"[..],
+                "3 words counted, 4 expected; for example: b 1 times, not 2",
+            ),
+            (
+                b"a b b",
+                "3 words counted, 4 expected; for example: c 0 times, not 1",
+            ),
+            (
+                b"a b b c d",
+                "5 words counted, 4 expected; for example: d 1 times, not 0",
+            ),
+        ] {
+            let found = difference(&expected, &count(text)).unwrap();
+            assert!(found.ends_with(said), "{found}");
+        }
+        let mut zero = expected.clone();
+        zero.insert(b"d".to_vec(), 0);
+        assert!(
+            difference(&expected, &zero).is_some(),
+            "a word that is there without a count"
+        );
     }
 
     #[test]
