@@ -3,10 +3,10 @@
 use std::{error::Error, time::Duration};
 
 use prost::Message;
-use tonic::{Code, ConnectError, Status};
+use tonic::{Code, Status};
 
 use super::error::{ClientError, Effect, Tried};
-use crate::{domain::Rejected, pb};
+use crate::{domain::Rejected, env::net, pb};
 
 /// The metadata key of the error detail that travels with every failed call.
 pub(super) const DETAIL_KEY: &str = "dos-error-bin";

@@ -235,6 +235,7 @@ fn own(data: Bytes) -> Bytes {
 mod tests {
     use super::*;
     use crate::domain::{Appended, FencingToken, JournalId, OffsetRange};
+    use crate::node::append::Admission;
     use tonic::Code;
 
     fn opened() -> AppendStream {
@@ -244,7 +245,12 @@ mod tests {
             tail: Offset(10),
         };
         let (settled, _) = mpsc::unbounded_channel();
-        AppendStream::new(opened, 1, Admission::default().stream(), settled)
+        AppendStream::new(
+            opened,
+            1,
+            Admission::default().stream().expect("the first one"),
+            settled,
+        )
     }
 
     fn data(at: u64, crc32c: u32) -> pb::AppendRequest {
