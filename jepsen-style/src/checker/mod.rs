@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `content.rs` | what was acknowledged is there, on every node; bytes are those sent by the owner of their offset |
 //! | `reads.rs` | every read is a prefix of the final content, at least as far as its floor, never of bytes not sent yet |
-//! | `progress.rs` | `durable <= written <= sent`, and neither goes back |
+//! | `progress.rs` | `durable <= written <= sent`, and `durable` never goes back |
 //! | `fencing.rs` | after a takeover the older incarnation writes nothing, and is told nothing else |
 //! | `checkpoints.rs` | an acknowledged checkpoint is there, as it was committed |
 //!

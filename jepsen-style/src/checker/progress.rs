@@ -1,4 +1,4 @@
-//! `durable <= written <= sent`, and neither goes back.
+//! `durable <= written <= sent`, and `durable` never goes back. `written` does when the only leader that had the bytes is lost.
 
 use super::{Rule, Violation, index::Journal};
 
@@ -15,25 +15,22 @@ pub(super) fn check(name: &str, journal: &Journal<'_>, violations: &mut Vec<Viol
             continue;
         };
         let mut sends = stream.sent.iter().peekable();
-        let (mut sent, mut written, mut durable) = (at, at, at);
+        let (mut sent, mut durable) = (at, at);
         for progress in &stream.progress {
             while let Some(send) = sends.next_if(|send| send.time < progress.time) {
                 sent = sent.max(send.end());
             }
             let ordered = progress.durable <= progress.written && progress.written <= sent;
-            let onward = progress.durable >= durable
-                && progress.written >= written
-                && progress.time > opened;
+            let onward = progress.durable >= durable && progress.time > opened;
             if !(ordered && onward) {
                 let what = format!(
-                    "stream {} of {name}: durable {} and written {} were told, after durable {durable} and written \
-                     {written}, when {sent} was sent",
+                    "stream {} of {name}: durable {} and written {} were told, after durable {durable}, when {sent} was sent",
                     stream.id, progress.durable, progress.written
                 );
                 violations.push(Violation::new(Rule::Progress, what));
                 break;
             }
-            (written, durable) = (progress.written, progress.durable);
+            durable = progress.durable;
         }
     }
 }
