@@ -15,8 +15,11 @@ use super::{
     worker::whoami,
 };
 use crate::{
-    client::restore::{RestoreOptions, RestorePhase, RestoreProgress, RestoreReport},
-    domain::{JobName, RestorePoint, WorkerName, WorkerRef},
+    client::{
+        replay::Refusal,
+        restore::{RestoreOptions, RestorePhase, RestoreProgress, RestoreReport},
+    },
+    domain::{JobName, JournalKind, RestorePoint, WorkerName, WorkerRef},
 };
 
 /// Take a worker over and put its files into a directory, verified, all at once or not at all
@@ -27,7 +30,9 @@ Examples:
   dos-cluster restore --job wordcount --worker w1 --to /var/lib/w1 --at line
   dos-cluster restore --job legacy --worker w1 --to ./w1 --map /tmp/w1=state
 
-The old incarnation of the worker is fenced first: it can write no more. Exit code 6 if anything does not verify.")]
+The old incarnation of the worker is fenced first: it can write no more. With --at line or --at ID the cluster's journals are
+cut there, too, so that the new incarnation goes on from exactly what was restored: what came after, newer checkpoints
+included, is gone for good. Exit code 6 if anything does not verify.")]
 pub(super) struct Restore {
     /// The job
     #[arg(long)]
@@ -38,14 +43,14 @@ pub(super) struct Restore {
     /// The directory that the files go to; it must be empty or missing
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
-    /// Which state: everything durable, the job's recovery line, or a checkpoint
+    /// Which state: everything durable, the job's recovery line, or a checkpoint; the cluster's copy is cut there
     #[arg(long, default_value = "latest", value_name = "latest|line|ID")]
     #[arg(value_parser = arguments::restore_point)]
     at: RestorePoint,
     /// Fetch from this member only: its number, or its client address
     #[arg(long, value_name = "NODE")]
     from: Option<String>,
-    /// Replace what is in the directory
+    /// Replace what is in the directory, which must be empty or this worker's
     #[arg(long)]
     force: bool,
     /// Paths in the journals that begin with OLD begin with NEW below the directory; may be repeated
@@ -86,6 +91,9 @@ struct Refused {
     offset: u64,
     why: String,
     records: u64,
+    /// A rule would do.
+    #[serde(skip)]
+    unmapped: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -117,6 +125,7 @@ impl Restore {
         let summary = Summary::of(&worker, restored?);
         context.output.show(&summary, text)?;
         say_torn(context, &summary);
+        say_unknown(context, &summary);
         if summary.refused.is_empty() {
             return Ok(Exit::Done);
         }
@@ -126,8 +135,13 @@ impl Restore {
             summary.refused[0].path,
             summary.refused[0].why,
         );
-        Err(Failure::error(message)
-            .try_next("the same with --force and a --map OLD=NEW that leads into the directory"))
+        let failure = Failure::error(message);
+        Err(if summary.refused.iter().any(|refused| refused.unmapped) {
+            failure
+                .try_next("the same with --force and a --map OLD=NEW that leads into the directory")
+        } else {
+            failure
+        })
     }
 }
 
@@ -184,13 +198,16 @@ impl Drawn {
 
 impl Summary {
     fn of(worker: &WorkerRef, report: RestoreReport) -> Self {
+        let journals = report.journals.iter();
+        let raw = journals.filter(|journal| journal.kind == JournalKind::Raw);
+        let raw = raw.count() as u64; // each is a file by itself
         Self {
             directory: report.directory.display().to_string(),
             worker: worker.to_string(),
             epoch: report.epoch.0,
             checkpoint: report.checkpoint.map(|id| id.to_string()),
             log_index: report.log_index,
-            files: report.files,
+            files: report.files + raw,
             bytes: report.journals.iter().map(|journal| journal.bytes).sum(),
             elapsed_ms: report.elapsed.as_millis(),
             journals: report
@@ -212,6 +229,7 @@ impl Summary {
                     journal: refused.journal.to_string(),
                     path: refused.path,
                     offset: refused.offset.0,
+                    unmapped: refused.why == Refusal::Unmapped.to_string(),
                     why: refused.why,
                     records: refused.records,
                 })
@@ -251,7 +269,11 @@ fn text(summary: &Summary) -> String {
             row.journal.clone(),
             row.kind.to_owned(),
             row.bytes.to_string(),
-            row.records.to_string(),
+            if row.kind == JournalKind::Raw.as_str() {
+                "-".to_owned()
+            } else {
+                row.records.to_string()
+            },
             members.collect::<Vec<_>>().join(" "),
         ]
     });
@@ -274,6 +296,17 @@ fn text(summary: &Summary) -> String {
         shown.push_str(&table(&["refused path", "journal", "offset", "why"], &rows));
     }
     shown
+}
+
+fn say_unknown(context: &Context, summary: &Summary) {
+    for row in &summary.journals {
+        if row.unknown_records > 0 {
+            context.output.talk(&format!(
+                "note: {} records of journal {} are of a version or an operation that is not known here; they were passed over",
+                row.unknown_records, row.journal
+            ));
+        }
+    }
 }
 
 fn say_torn(context: &Context, summary: &Summary) {
