@@ -17,6 +17,8 @@ use crate::{
 
 /// How long a node may take to say how it is.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
+/// The same once a call has failed, whose time is over: who is up answers at once.
+const WHY_TIMEOUT: Duration = Duration::from_millis(300);
 /// How long to listen for a newer leader, once a node has named one.
 const STATUS_GRACE: Duration = Duration::from_millis(150);
 /// A leader that heard no majority for longer than this is said to have no quorum.
@@ -190,18 +192,18 @@ impl Client {
     /// Asks every node known how it is, and learns the leader and the members from the answers. Answers within about a
     /// second whatever the nodes do; as soon as a leader is known and the others had a moment to name a newer one.
     pub(super) async fn refresh(&self) -> Vec<StatusAnswer> {
-        self.ask_until(STATUS_GRACE).await
+        self.ask_until(STATUS_TIMEOUT, STATUS_GRACE).await
     }
 
     /// Asks every node known how it is, and waits for all of them, up to about a second.
     pub(super) async fn ask_all(&self) -> Vec<StatusAnswer> {
-        self.ask_until(STATUS_TIMEOUT).await
+        self.ask_until(STATUS_TIMEOUT, STATUS_TIMEOUT).await
     }
 
-    /// Asks every node known how it is; waits for `grace` once a leader is known.
-    async fn ask_until(&self, grace: Duration) -> Vec<StatusAnswer> {
+    /// Asks every node known how it is, for at most `limit`; waits for `grace` once a leader is known.
+    async fn ask_until(&self, limit: Duration, grace: Duration) -> Vec<StatusAnswer> {
         let ask = |address: String| async move {
-            let answer = self.ask_status(&address, STATUS_TIMEOUT).await;
+            let answer = self.ask_status(&address, limit).await;
             (address, answer)
         };
         let mut asked: FuturesUnordered<_> =
@@ -262,7 +264,7 @@ impl Client {
 
     /// Why the cluster has no quorum, as far as its nodes can tell; `None` if it has one, or nobody answers.
     pub(super) async fn why_no_quorum(&self, tried: &mut Tried) -> Option<String> {
-        let answers = self.ask_all().await;
+        let answers = self.ask_until(WHY_TIMEOUT, WHY_TIMEOUT).await;
         let mut answering = Vec::new();
         let mut silent = Vec::new();
         let mut healthy = false;

@@ -92,6 +92,14 @@ pub enum NodeError {
         /// The journal.
         journal: String,
     },
+    /// Bytes of a journal do not verify here; other members have them.
+    #[error("journal {journal} is damaged on this node: {source}; read it from another member")]
+    DamagedJournal {
+        /// The journal.
+        journal: String,
+        /// Where, and how.
+        source: StorageError,
+    },
     /// The disk or its content.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -160,6 +168,7 @@ fn effect(error: &NodeError) -> pb::Effect {
         | NodeError::Behind { .. }
         | NodeError::OutOfRange { .. }
         | NodeError::CutMeanwhile { .. }
+        | NodeError::DamagedJournal { .. }
         | NodeError::Storage(_)
         | NodeError::AlreadyFormed { .. }
         | NodeError::InitUnderWay { .. }
@@ -187,7 +196,12 @@ fn code(error: &NodeError) -> (Code, &'static str) {
         NodeError::Behind { .. } => (Code::Unavailable, "behind"),
         NodeError::OutOfRange { .. } => (Code::OutOfRange, "out_of_range"),
         NodeError::CutMeanwhile { .. } => (Code::Aborted, "cut_meanwhile"),
-        NodeError::Storage(StorageError::Damaged { .. }) => (Code::DataLoss, "damaged"),
+        NodeError::Storage(
+            StorageError::Damaged { .. }
+            | StorageError::StateDamaged { .. }
+            | StorageError::JournalDamaged { .. },
+        ) => (Code::DataLoss, "damaged"),
+        NodeError::DamagedJournal { .. } => (Code::DataLoss, "damaged"),
         NodeError::Storage(_) => (Code::Internal, "storage"),
         NodeError::AlreadyFormed { .. } => (Code::AlreadyExists, ALREADY_FORMED),
         NodeError::InitUnderWay { .. } => (Code::Unavailable, INIT_UNDER_WAY),

@@ -16,8 +16,8 @@ const LOADED: u64 = 220 * MIB;
 const GROWTH_MAX: u64 = 96 * MIB;
 /// Loaded before, so that its caches are full.
 const WARM: u64 = 120 * MIB;
-/// A call of two seconds: who does not answer is then asked for another second, so that they can be named.
-const ANSWERED_WITHIN: Duration = Duration::from_millis(3_900);
+/// A call of two seconds.
+const ANSWERED_WITHIN: Duration = Duration::from_millis(2_900);
 
 /// What a node that was stopped is asked meanwhile, and what is given up, meets it all at once when it goes on.
 const RESETS: &str = "remotely-reset pending-accept streams reached limit";

@@ -23,6 +23,7 @@ use crate::{
         status::NodeError,
     },
     pb::{self, append_request, append_response, read_response},
+    storage::StorageError,
 };
 
 /// Bytes per message of a read.
@@ -117,7 +118,10 @@ impl pb::journals_server::Journals for Journals {
             if let Err(error) =
                 send_range(&running, (&journal, &stat), installs, range, &output).await
             {
-                if matches!(error, NodeError::Storage(_)) {
+                if matches!(
+                    error,
+                    NodeError::Storage(_) | NodeError::DamagedJournal { .. }
+                ) {
                     tracing::error!(%journal, %error, "a read met damaged data; nothing of it was served");
                     shared.metrics.damaged();
                 }
@@ -293,7 +297,14 @@ async fn send_range(
                 journal: journal.to_string(),
             });
         }
-        for chunk in chunks? {
+        let chunks = chunks.map_err(|source| match source {
+            StorageError::JournalDamaged { .. } => NodeError::DamagedJournal {
+                journal: journal.to_string(),
+                source,
+            },
+            other => other.into(),
+        })?;
+        for chunk in chunks {
             let crc32c = crc32c::crc32c(&chunk.data);
             from = chunk.at.advance(chunk.data.len()).unwrap_or(range.to);
             let data = pb::ReadData {
