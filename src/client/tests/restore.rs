@@ -1,6 +1,13 @@
 //! Restores: what comes back, what is refused, what survives members that fail.
 
-use std::{collections::BTreeMap, path::Path, sync::Mutex};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use bytes::{Bytes, BytesMut};
 
@@ -400,4 +407,37 @@ async fn a_torn_record_that_a_checkpoint_covers_stays_and_the_worker_goes_on_in_
     let report = client.restore(options(&again), &quiet).await.unwrap();
     assert_eq!(report.journals.len(), 2);
     assert_eq!(std::fs::read(again.join("f")).unwrap(), b"whole again");
+}
+
+/// Files below `directory` that this process has open.
+fn open_below(directory: &Path) -> usize {
+    let open = std::fs::read_dir("/proc/self/fd").unwrap();
+    open.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok())
+        .filter(|path: &PathBuf| path.starts_with(directory))
+        .count()
+}
+
+#[tokio::test]
+async fn a_restore_of_many_journals_has_few_files_open() {
+    let cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    let names: Vec<_> = (0..60).map(|number| format!("raw-{number}")).collect();
+    for name in &names {
+        put(&client, name, JournalKind::Raw, name.as_bytes()).await;
+    }
+    let temp = tempfile::tempdir().unwrap();
+    let to = temp.path().join("dir");
+    let most = AtomicUsize::new(0);
+    let watch = |_: RestoreProgress| {
+        most.fetch_max(open_below(temp.path()), Ordering::Relaxed);
+    };
+    let wanted = options(&to);
+    let at_once = wanted.ranges_at_once;
+    client.restore(wanted, &watch).await.unwrap();
+    for name in &names {
+        assert_eq!(std::fs::read(to.join(name)).unwrap(), name.as_bytes());
+    }
+    let most = most.into_inner();
+    let locks = 1;
+    assert!((1..=at_once + locks).contains(&most), "{most} were open");
 }
