@@ -9,6 +9,9 @@
 //! 6 rename           everything synced, then DIR appears with all its content, or not at all
 //! ```
 //!
+//! From the takeover on a failure says that the old incarnation is fenced, and by which epoch
+//! ([`ClientError::AfterTakeover`]): the restore is repeated then.
+//!
 //! A torn last record that a checkpoint covers cannot be cut: the checkpoint's bytes are promised. It is left, here and in
 //! the cluster, and reported; the files are those of all whole records. Nothing can be appended behind half a record, so
 //! the worker goes on in another journal, which a restore replays after it if its name sorts behind. Only a checkpoint that
@@ -26,11 +29,12 @@ use tokio::sync::watch;
 use super::{Client, ClientError, WorkerIdentity};
 use crate::{
     domain::{
-        CheckpointId, Epoch, JournalKind, JournalName, NodeId, Offset, RestorePoint, WorkerRef,
+        CheckpointId, Epoch, JournalKind, JournalName, NodeId, Offset, RestorePoint, TakenOver,
+        WorkerRef,
     },
     env::{task, time::Instant},
 };
-use staging::Staging;
+use staging::{Staging, Target};
 
 /// What to restore, and where to.
 #[derive(Debug, Clone)]
@@ -175,78 +179,33 @@ impl Client {
     /// and the worker stays fenced until one succeeds. The directory appears with all its content, or stays as it was.
     ///
     /// # Errors
-    /// `LocalState` when the directory is in the way; `Rejected` by the takeover, or when someone else took over
-    /// meanwhile; `Verification` and `MalformedJournal` when bytes do not verify; or as any call.
+    /// `LocalState` when the directory is in the way; `Rejected` by the takeover; or as any call: the worker goes on. `AfterTakeover` with whatever
+    /// failed after the takeover: bytes that do not verify, someone else who took over meanwhile, a disk, any call.
     pub async fn restore(
         &self,
         options: RestoreOptions,
         on_progress: OnProgress<'_>,
     ) -> Result<RestoreReport, ClientError> {
         let began = Instant::now();
-        let report = |phase, bytes_done, bytes_total| {
-            on_progress(RestoreProgress {
-                phase,
-                bytes_done,
-                bytes_total,
-            });
-        };
-        let target = staging::Target::check(&options)?;
-        report(RestorePhase::TakingOver, 0, 0);
+        let target = Target::check(&options)?;
+        on_progress(RestoreProgress {
+            phase: RestorePhase::TakingOver,
+            bytes_done: 0,
+            bytes_total: 0,
+        });
         let mut taken =
             takeover::take_over(self, &options.worker, options.point, &options.by).await?;
-        let total = taken.journals.values().map(|(_, _, tail)| tail.0).sum();
-        let staging = {
-            let (target, epoch) = (target.clone(), taken.epoch);
-            task::blocking(move || Staging::make(target, epoch)).await?
+        let restore = Restore {
+            client: self,
+            options: &options,
+            on_progress,
         };
-
-        let fetched_bytes = |done| report(RestorePhase::Fetching, done, total);
-        let fetched = fetch::fetch(self, &options, &taken, &staging, &fetched_bytes).await?;
-
-        let mut replayed = {
-            let (map, staging) = (staging.path_map(&options.map), staging.clone());
-            let journals = taken.journals.clone();
-            let (done, watched) = watch::channel(0);
-            let replaying = task::blocking(move || replay::replay(map, &journals, &staging, &done));
-            let replayed_bytes = |done| report(RestorePhase::Replaying, done, total);
-            watching(replaying, watched, replayed_bytes).await?
-        };
-        report(RestorePhase::Replaying, total, total);
-
-        for torn in &mut replayed.torn {
-            let journal = options.worker.journal(torn.journal.clone());
-            torn.cut = takeover::cut(self, &mut taken, &journal, torn.at, &options.by).await?;
-            if torn.cut {
-                staging.cut_journal(&torn.journal, torn.at)?;
-            }
-        }
-
-        report(RestorePhase::Finishing, 0, total);
-        // Someone else may have taken over meanwhile; then this directory must not appear.
-        self.open_worker(&options.worker, Some(taken.epoch)).await?;
-        let identity = WorkerIdentity {
-            worker: options.worker.clone(),
-            epoch: taken.epoch,
-            in_use: None,
-            journals: taken
-                .journals
-                .iter()
-                .map(|(name, (_, kind, _))| (name.clone(), *kind))
-                .collect(),
-        };
-        let journals = replayed.journals(&taken, fetched);
-        task::blocking(move || staging.put_in_place(&identity)).await?;
-        report(RestorePhase::Finishing, total, total);
+        let restored = restore.after_takeover(target, &mut taken).await;
+        let report =
+            restored.map_err(|error| takeover::after(&options.worker, taken.epoch, error))?;
         Ok(RestoreReport {
-            directory: options.to,
-            epoch: taken.epoch,
-            checkpoint: taken.checkpoint,
-            log_index: taken.log_index,
-            journals,
-            files: replayed.files,
-            refused: replayed.refused,
-            torn: replayed.torn,
             elapsed: began.elapsed(),
+            ..report
         })
     }
 
@@ -267,6 +226,91 @@ impl Client {
                 what: format!("restore from node {node}"),
                 why: "it is no member (`dos-cluster member list` shows them)".into(),
             }),
+        }
+    }
+}
+
+/// A restore behind its takeover.
+struct Restore<'a> {
+    client: &'a Client,
+    options: &'a RestoreOptions,
+    on_progress: OnProgress<'a>,
+}
+
+impl Restore<'_> {
+    fn report(&self, phase: RestorePhase, bytes_done: u64, bytes_total: u64) {
+        (self.on_progress)(RestoreProgress {
+            phase,
+            bytes_done,
+            bytes_total,
+        });
+    }
+
+    /// Everything behind the takeover, whose epoch may have to be raised on the way.
+    async fn after_takeover(
+        self,
+        target: Target,
+        taken: &mut TakenOver,
+    ) -> Result<RestoreReport, ClientError> {
+        let (client, options) = (self.client, self.options);
+        let total = taken.journals.values().map(|(_, _, tail)| tail.0).sum();
+        let staging = {
+            let epoch = taken.epoch;
+            task::blocking(move || Staging::make(target, epoch)).await?
+        };
+
+        let fetched_bytes = |done| self.report(RestorePhase::Fetching, done, total);
+        let fetched = fetch::fetch(client, options, taken, &staging, &fetched_bytes).await?;
+
+        let mut replayed = {
+            let (map, staging) = (staging.path_map(&options.map), staging.clone());
+            let journals = taken.journals.clone();
+            let (done, watched) = watch::channel(0);
+            let replaying = task::blocking(move || replay::replay(map, &journals, &staging, &done));
+            let replayed_bytes = |done| self.report(RestorePhase::Replaying, done, total);
+            watching(replaying, watched, replayed_bytes).await?
+        };
+        self.report(RestorePhase::Replaying, total, total);
+
+        for torn in &mut replayed.torn {
+            let journal = options.worker.journal(torn.journal.clone());
+            torn.cut = takeover::cut(client, taken, &journal, torn.at, &options.by).await?;
+            if torn.cut {
+                staging.cut_journal(&torn.journal, torn.at)?;
+            }
+        }
+
+        self.report(RestorePhase::Finishing, 0, total);
+        // Someone else may have taken over meanwhile; then this directory must not appear.
+        client
+            .open_worker(&options.worker, Some(taken.epoch))
+            .await?;
+        let identity = self.identity(taken);
+        let journals = replayed.journals(taken, fetched);
+        task::blocking(move || staging.put_in_place(&identity)).await?;
+        self.report(RestorePhase::Finishing, total, total);
+        Ok(RestoreReport {
+            directory: options.to.clone(),
+            epoch: taken.epoch,
+            checkpoint: taken.checkpoint,
+            log_index: taken.log_index,
+            journals,
+            files: replayed.files,
+            refused: replayed.refused,
+            torn: replayed.torn,
+            elapsed: Duration::ZERO,
+        })
+    }
+
+    fn identity(&self, taken: &TakenOver) -> WorkerIdentity {
+        let journals = taken.journals.iter();
+        WorkerIdentity {
+            worker: self.options.worker.clone(),
+            epoch: taken.epoch,
+            in_use: None,
+            journals: journals
+                .map(|(name, (_, kind, _))| (name.clone(), *kind))
+                .collect(),
         }
     }
 }

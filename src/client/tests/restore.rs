@@ -7,13 +7,14 @@ use std::{
         Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
 
 use super::super::{
-    AppendOptions, AppendStream, Client, Effect, ErrorKind, JournaledDir, JournaledDirOptions,
-    WorkerIdentity,
+    AppendOptions, AppendStream, Client, ClientError, ClientOptions, Effect, ErrorKind,
+    JournaledDir, JournaledDirOptions, WorkerIdentity,
     restore::{RestoreOptions, RestorePhase, RestoreProgress},
     testing::{FakeCluster, worker},
 };
@@ -58,6 +59,16 @@ async fn put(client: &Client, name: &str, kind: JournalKind, bytes: &[u8]) {
     let mut stream = stream.await.unwrap();
     stream.append(Bytes::copy_from_slice(bytes)).await.unwrap();
     stream.close().await.unwrap();
+}
+
+/// Whoever reads it knows that the old incarnation is fenced, by which epoch, and what to do.
+fn assert_is_after_takeover(error: &ClientError, cluster: &FakeCluster) {
+    assert_eq!(error.effect(), Effect::Unknown, "{error}");
+    let (message, epoch) = (error.to_string(), cluster.epoch(&worker()));
+    assert!(epoch > Epoch(1));
+    for part in [&format!("epoch {epoch}")[..], "fenced", "restore again"] {
+        assert!(message.contains(part), "no {part:?} in {message}");
+    }
 }
 
 async fn reopen(client: &Client, path: &Path) -> JournaledDir {
@@ -271,6 +282,7 @@ async fn bytes_that_no_member_can_vouch_for_fail_the_restore_and_leave_no_direct
     let to = temp.path().join("dir");
     let error = client.restore(options(&to), &quiet).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Verification, "{error}");
+    assert_is_after_takeover(&error, &cluster);
     assert!(!to.exists());
     // Once they are well again, the same restore succeeds and clears away what the failed one left.
     for node in 0..2 {
@@ -299,6 +311,7 @@ async fn records_that_are_none_fail_the_restore_with_their_offset() {
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Verification);
+    assert_is_after_takeover(&error, &cluster);
     assert!(
         error
             .to_string()
@@ -344,6 +357,9 @@ async fn a_restore_that_is_overtaken_leaves_no_directory() {
     };
     let error = client.restore(options(&to), &watch).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Rejected, "{error}");
+    assert!(error.rejected().is_some());
+    assert_eq!(error.effect(), Effect::Unknown);
+    assert!(error.to_string().contains("epoch 2"), "{error}");
     assert!(!to.exists());
 }
 
@@ -362,6 +378,61 @@ async fn an_unknown_worker_and_a_foreign_member_are_refused() {
     };
     let error = client.restore(wanted, &quiet).await.unwrap_err();
     assert!(error.to_string().contains("n9"), "{error}");
+}
+
+#[tokio::test]
+async fn a_takeover_that_was_carried_out_is_told_also_when_the_next_one_fails() {
+    let cluster = FakeCluster::start(1).await;
+    put(&cluster.client(&[0]), "raw", JournalKind::Raw, b"raw").await;
+    let client = Client::new(ClientOptions {
+        timeout: Duration::from_millis(500),
+        ..ClientOptions::new([cluster.address(0)])
+    });
+    let client = client.unwrap();
+    let temp = tempfile::tempdir().unwrap();
+    cluster.fault(0, |faults| faults.lost_answers = 1);
+    let before = cluster.carried_out(0);
+    let leader_goes = async {
+        while cluster.carried_out(0) == before {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        cluster.fault(0, |faults| faults.no_leader = true);
+    };
+    let wanted = options(&temp.path().join("dir"));
+    let (restored, ()) = tokio::join!(client.restore(wanted, &quiet), leader_goes);
+    assert_is_after_takeover(&restored.unwrap_err(), &cluster);
+}
+
+/// Files below `directory` that this process has open.
+fn open_below(directory: &Path) -> usize {
+    let open = std::fs::read_dir("/proc/self/fd").unwrap();
+    open.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok())
+        .filter(|path: &PathBuf| path.starts_with(directory))
+        .count()
+}
+
+#[tokio::test]
+async fn a_restore_of_many_journals_has_few_files_open() {
+    let cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    let names: Vec<_> = (0..60).map(|number| format!("raw-{number}")).collect();
+    for name in &names {
+        put(&client, name, JournalKind::Raw, name.as_bytes()).await;
+    }
+    let temp = tempfile::tempdir().unwrap();
+    let to = temp.path().join("dir");
+    let most = AtomicUsize::new(0);
+    let watch = |_: RestoreProgress| {
+        most.fetch_max(open_below(temp.path()), Ordering::Relaxed);
+    };
+    let wanted = options(&to);
+    let at_once = wanted.ranges_at_once;
+    client.restore(wanted, &watch).await.unwrap();
+    for name in &names {
+        assert_eq!(std::fs::read(to.join(name)).unwrap(), name.as_bytes());
+    }
+    let most = most.into_inner();
+    assert!((1..=at_once).contains(&most), "{most} files were open");
 }
 
 #[tokio::test]
@@ -407,37 +478,4 @@ async fn a_torn_record_that_a_checkpoint_covers_stays_and_the_worker_goes_on_in_
     let report = client.restore(options(&again), &quiet).await.unwrap();
     assert_eq!(report.journals.len(), 2);
     assert_eq!(std::fs::read(again.join("f")).unwrap(), b"whole again");
-}
-
-/// Files below `directory` that this process has open.
-fn open_below(directory: &Path) -> usize {
-    let open = std::fs::read_dir("/proc/self/fd").unwrap();
-    open.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok())
-        .filter(|path: &PathBuf| path.starts_with(directory))
-        .count()
-}
-
-#[tokio::test]
-async fn a_restore_of_many_journals_has_few_files_open() {
-    let cluster = FakeCluster::start(1).await;
-    let client = cluster.client(&[0]);
-    let names: Vec<_> = (0..60).map(|number| format!("raw-{number}")).collect();
-    for name in &names {
-        put(&client, name, JournalKind::Raw, name.as_bytes()).await;
-    }
-    let temp = tempfile::tempdir().unwrap();
-    let to = temp.path().join("dir");
-    let most = AtomicUsize::new(0);
-    let watch = |_: RestoreProgress| {
-        most.fetch_max(open_below(temp.path()), Ordering::Relaxed);
-    };
-    let wanted = options(&to);
-    let at_once = wanted.ranges_at_once;
-    client.restore(wanted, &watch).await.unwrap();
-    for name in &names {
-        assert_eq!(std::fs::read(to.join(name)).unwrap(), name.as_bytes());
-    }
-    let most = most.into_inner();
-    let locks = 1;
-    assert!((1..=at_once + locks).contains(&most), "{most} were open");
 }
