@@ -57,17 +57,18 @@ struct Shared<'a> {
     floor: Floor,
 }
 
-/// Fetches every journal of the takeover into the staging directory. As many files are open as ranges are
-/// fetched at once.
+/// Fetches every journal of the takeover into the staging directory; from one member, if its address is given. As many
+/// files are open as ranges are fetched at once.
 pub(super) async fn fetch(
     client: &Client,
     options: &RestoreOptions,
+    from: Option<String>,
     taken: &TakenOver,
     staging: &Staging,
     on_bytes: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<Fetched, ClientError> {
-    let members = match &options.from {
-        Some(member) => vec![client.member_address(member).await?],
+    let members = match from {
+        Some(address) => vec![address],
         None => healthy(client).await,
     };
     let ranges = ranges(options, taken, staging)?;
@@ -92,19 +93,21 @@ pub(super) async fn fetch(
         .unwrap_or_else(PoisonError::into_inner))
 }
 
+/// Whether a node says that it serves reads.
+pub(super) fn is_serving(status: &pb::StatusResponse) -> bool {
+    use pb::NodeState::{Candidate, Follower, Leader, Learner};
+    [Leader, Follower, Learner, Candidate]
+        .map(i32::from)
+        .contains(&status.state)
+}
+
 /// The members that say they serve; every address known when none says so.
 async fn healthy(client: &Client) -> Vec<String> {
-    use pb::NodeState::{Candidate, Follower, Leader, Learner};
     let _ = client.status().await; // learns the members, which refresh then asks
-    let serving = |state: i32| {
-        [Leader, Follower, Learner, Candidate]
-            .map(i32::from)
-            .contains(&state)
-    };
     let answers = client.ask_all().await;
     let mut members: Vec<_> = answers
         .into_iter()
-        .filter(|(_, answer)| answer.as_ref().is_ok_and(|status| serving(status.state)))
+        .filter(|(_, answer)| answer.as_ref().is_ok_and(is_serving))
         .map(|(address, _)| address)
         .collect();
     if members.is_empty() {

@@ -1,12 +1,13 @@
 //! Restore: a worker's files from the cluster, fenced, verified, and put into place all at once.
 //!
 //! ```text
-//! 1 take over        fences the old incarnation and fixes what is restored: one replicated command
-//! 2 fetch            ranges of every journal from all healthy members at once; refetched elsewhere when one fails
-//! 3 replay           ops journals into files, in DIR.restoring-EPOCH/files; nothing outside it is touched
-//! 4 cut              a torn last record, here and in the cluster
-//! 5 confirm          the epoch is still ours
-//! 6 rename           everything synced, then DIR appears with all its content, or not at all
+//! 1 check            whatever can be known to fail, fails before anything is fenced
+//! 2 take over        fences the old incarnation and fixes what is restored: one replicated command
+//! 3 fetch            ranges of every journal from all healthy members at once; refetched elsewhere when one fails
+//! 4 replay           ops journals into files, in DIR.restoring-EPOCH/files; nothing outside it is touched
+//! 5 cut              a torn last record, here and in the cluster
+//! 6 confirm          the epoch is still ours
+//! 7 rename           everything synced, then DIR appears with all its content; what it replaces goes after that
 //! ```
 //!
 //! From the takeover on a failure says that the old incarnation is fenced, and by which epoch
@@ -26,7 +27,7 @@ use std::{collections::BTreeMap, future::Future, path::PathBuf, time::Duration};
 
 use tokio::sync::watch;
 
-use super::{Client, ClientError, WorkerIdentity};
+use super::{Client, ClientError, WorkerIdentity, identity};
 use crate::{
     domain::{
         CheckpointId, Epoch, JournalKind, JournalName, NodeId, Offset, RestorePoint, TakenOver,
@@ -166,20 +167,26 @@ pub struct RestoreReport {
     pub journals: Vec<RestoredJournal>,
     /// Files that the ops made and did not remove again.
     pub files: u64,
-    /// Paths that were refused; the first thousand.
+    /// Paths that were refused; the first thousand. A journal whose own name is taken is one of them, and was not replayed.
     pub refused: Vec<RefusedPath>,
     /// Last records that were not whole.
     pub torn: Vec<TornTail>,
+    /// Directories of this restore or of earlier ones, beside `directory`, that could not be removed.
+    pub left: Vec<PathBuf>,
     /// How long it took.
     pub elapsed: Duration,
 }
 
 impl Client {
     /// Restores a worker into a directory. Fences its old incarnation first; after that a failed restore may be repeated,
-    /// and the worker stays fenced until one succeeds. The directory appears with all its content, or stays as it was.
+    /// and the worker stays fenced until one succeeds. The directory appears with all its content; as long as the
+    /// restore has not come to its last step it is as it was, also when it fails. When the process or the machine ends in
+    /// the middle of that step, which replaces an old content, that is put back by the next restore into the directory. What
+    /// a failed restore leaves beside the directory is removed by the next one.
     ///
     /// # Errors
-    /// `LocalState` when the directory is in the way; `Rejected` by the takeover; or as any call: the worker goes on. `AfterTakeover` with whatever
+    /// `LocalState` when the directory is in the way or in use; `BadRequest` for a rule that leads outside of it, or for no
+    /// member to fetch from; `Rejected` by the takeover; or as any call: the worker goes on. `AfterTakeover` with whatever
     /// failed after the takeover: bytes that do not verify, someone else who took over meanwhile, a disk, any call.
     pub async fn restore(
         &self,
@@ -187,7 +194,14 @@ impl Client {
         on_progress: OnProgress<'_>,
     ) -> Result<RestoreReport, ClientError> {
         let began = Instant::now();
-        let target = Target::check(&options)?;
+        let from = match &options.from {
+            Some(member) => Some(self.member_address(member).await?),
+            None => None,
+        };
+        let target = {
+            let options = options.clone();
+            task::blocking(move || Target::check(&options)).await?
+        };
         on_progress(RestoreProgress {
             phase: RestorePhase::TakingOver,
             bytes_done: 0,
@@ -198,6 +212,7 @@ impl Client {
         let restore = Restore {
             client: self,
             options: &options,
+            from,
             on_progress,
         };
         let restored = restore.after_takeover(target, &mut taken).await;
@@ -209,24 +224,31 @@ impl Client {
         })
     }
 
-    /// The client address of a member: by its node id, or as it was given.
+    /// The client address of a member that serves: by its node id, or as it was given.
     async fn member_address(&self, member: &str) -> Result<String, ClientError> {
-        let Ok(node) = member.parse::<NodeId>() else {
-            return super::leader::authority(member);
+        let bad = |why: &str| ClientError::BadRequest {
+            what: format!("restore from {member}"),
+            why: format!("{why} (`dos-cluster member list` shows the members)"),
         };
-        let status = self.status().await?;
-        let found = status
-            .members
-            .iter()
-            .filter_map(|member| member.member.as_ref())
-            .find(|member| member.node_id == node.0);
-        match found {
-            Some(member) => Ok(member.client_address.clone()),
-            None => Err(ClientError::BadRequest {
-                what: format!("restore from node {node}"),
-                why: "it is no member (`dos-cluster member list` shows them)".into(),
-            }),
+        let cluster = self.status().await?;
+        let address = match member.parse::<NodeId>() {
+            Ok(node) => {
+                let members = cluster.members.into_iter();
+                let found = members
+                    .filter_map(|member| member.member)
+                    .find(|member| member.node_id == node.0);
+                found.ok_or_else(|| bad("it is no member"))?.client_address
+            }
+            Err(_) => super::leader::authority(member)?,
+        };
+        let node = self.status_of(&address).await?;
+        if node.cluster_id != cluster.cluster_id {
+            return Err(bad("it is a node of another cluster, or of none"));
         }
+        if !fetch::is_serving(&node) {
+            return Err(bad(&format!("it does not serve: {}", node.problem)));
+        }
+        Ok(address)
     }
 }
 
@@ -234,6 +256,8 @@ impl Client {
 struct Restore<'a> {
     client: &'a Client,
     options: &'a RestoreOptions,
+    /// The only member to fetch from, by its address.
+    from: Option<String>,
     on_progress: OnProgress<'a>,
 }
 
@@ -253,6 +277,7 @@ impl Restore<'_> {
         taken: &mut TakenOver,
     ) -> Result<RestoreReport, ClientError> {
         let (client, options) = (self.client, self.options);
+        let mut refused = remove_reserved(taken);
         let total = taken.journals.values().map(|(_, _, tail)| tail.0).sum();
         let staging = {
             let epoch = taken.epoch;
@@ -260,7 +285,8 @@ impl Restore<'_> {
         };
 
         let fetched_bytes = |done| self.report(RestorePhase::Fetching, done, total);
-        let fetched = fetch::fetch(client, options, taken, &staging, &fetched_bytes).await?;
+        let from = self.from.clone();
+        let fetched = fetch::fetch(client, options, from, taken, &staging, &fetched_bytes).await?;
 
         let mut replayed = {
             let (map, staging) = (staging.path_map(&options.map), staging.clone());
@@ -287,8 +313,9 @@ impl Restore<'_> {
             .await?;
         let identity = self.identity(taken);
         let journals = replayed.journals(taken, fetched);
-        task::blocking(move || staging.put_in_place(&identity)).await?;
+        let left = task::blocking(move || staging.put_in_place(&identity)).await?;
         self.report(RestorePhase::Finishing, total, total);
+        refused.append(&mut replayed.refused);
         Ok(RestoreReport {
             directory: options.to.clone(),
             epoch: taken.epoch,
@@ -296,8 +323,9 @@ impl Restore<'_> {
             log_index: taken.log_index,
             journals,
             files: replayed.files,
-            refused: replayed.refused,
+            refused,
             torn: replayed.torn,
+            left,
             elapsed: Duration::ZERO,
         })
     }
@@ -313,6 +341,21 @@ impl Restore<'_> {
                 .collect(),
         }
     }
+}
+
+/// Takes out the journals whose files could not be in the directory. No worker of ours makes such; they stay in the cluster.
+fn remove_reserved(taken: &mut TakenOver) -> Vec<RefusedPath> {
+    let is_reserved = |name: &JournalName| identity::is_identity_name(name.as_str().as_bytes());
+    let reserved = taken.journals.extract_if(.., |name, _| is_reserved(name));
+    let refused = reserved.map(|(journal, _)| RefusedPath {
+        path: journal.to_string(),
+        journal,
+        offset: Offset::ZERO,
+        why: "the journal's name is taken by the identity: read it with `dos-cluster journal read`"
+            .into(),
+        records: 0,
+    });
+    refused.collect()
 }
 
 /// Waits for work on another thread, and tells how far it is meanwhile.

@@ -71,6 +71,16 @@ fn assert_is_after_takeover(error: &ClientError, cluster: &FakeCluster) {
     }
 }
 
+/// The names beside and in a directory's place.
+fn names(parent: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(parent).unwrap();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
 async fn reopen(client: &Client, path: &Path) -> JournaledDir {
     let options = JournaledDirOptions::default();
     JournaledDir::open(client, &worker(), path, options)
@@ -403,6 +413,120 @@ async fn a_takeover_that_was_carried_out_is_told_also_when_the_next_one_fails() 
     assert_is_after_takeover(&restored.unwrap_err(), &cluster);
 }
 
+#[tokio::test]
+async fn what_can_be_known_to_fail_is_refused_before_anything_is_fenced() {
+    let cluster = FakeCluster::start(2).await;
+    let client = cluster.client(&[0]);
+    put(&client, "raw", JournalKind::Raw, b"raw").await;
+    cluster.fault(1, |faults| faults.no_leader = true);
+    let temp = tempfile::tempdir().unwrap();
+    let to = temp.path().join("dir");
+    std::fs::write(temp.path().join("file"), b"x").unwrap();
+    let from = |member: &str| RestoreOptions {
+        from: Some(member.into()),
+        ..options(&to)
+    };
+    let map = |new: &str| RestoreOptions {
+        map: vec![("/fine".into(), "in".into()), ("/old".into(), new.into())],
+        ..options(&to)
+    };
+    for (wanted, said) in [
+        (from("n9"), "n9"),
+        (from("n2"), "does not serve"),
+        (from("127.0.0.1:1"), "127.0.0.1:1"),
+        (map("/elsewhere"), "outside"),
+        (map("../beside"), "outside"),
+        (map(&"x".repeat(256)), "too long"),
+        (options(&temp.path().join("x".repeat(250))), "too long"),
+        (options(&temp.path().join("file/dir")), "file"),
+    ] {
+        let error = client.restore(wanted, &quiet).await.unwrap_err();
+        assert!(error.to_string().contains(said), "{error}");
+        assert_eq!(cluster.epoch(&worker()), Epoch(1), "{error}");
+    }
+    assert_eq!(names(temp.path()), ["file"]);
+}
+
+#[tokio::test]
+async fn a_directory_that_a_process_uses_is_not_replaced_and_the_process_goes_on() {
+    let cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    let temp = tempfile::tempdir().unwrap();
+    let to = temp.path().join("dir");
+    let dir = reopen(&client, &to).await;
+    dir.write_at("f", 0, b"one").unwrap();
+    let wanted = RestoreOptions {
+        force: true,
+        ..options(&to)
+    };
+    let error = client.restore(wanted.clone(), &quiet).await.unwrap_err();
+    assert!(error.to_string().contains("stop that process"), "{error}");
+    assert_eq!(error.effect(), Effect::None);
+    assert_eq!(cluster.epoch(&worker()), Epoch(1));
+    dir.write_at("f", 3, b"two").unwrap();
+    dir.close().await.unwrap();
+    client.restore(wanted, &quiet).await.unwrap();
+    assert_eq!(std::fs::read(to.join("f")).unwrap(), b"onetwo");
+    assert_eq!(names(temp.path()), ["dir"]);
+}
+
+#[tokio::test]
+async fn content_that_an_interrupted_restore_moved_away_is_put_back() {
+    let cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    put(&client, "raw", JournalKind::Raw, b"raw").await;
+    let temp = tempfile::tempdir().unwrap();
+    let to = temp.path().join("dir");
+    let moved = temp.path().join("dir.replaced-2"); // as the next restore would name it
+    std::fs::create_dir(&moved).unwrap();
+    std::fs::write(moved.join("precious"), b"x").unwrap();
+    let error = client.restore(options(&to), &quiet).await.unwrap_err();
+    assert!(error.to_string().contains("--force"), "{error}");
+    assert_eq!(cluster.epoch(&worker()), Epoch(1));
+    assert_eq!(std::fs::read(to.join("precious")).unwrap(), b"x");
+    assert_eq!(names(temp.path()), ["dir"]);
+    // With something in its place by now, it is named; and goes with what it was replaced for.
+    std::fs::rename(&to, &moved).unwrap();
+    std::fs::create_dir(&to).unwrap();
+    let error = client.restore(options(&to), &quiet).await.unwrap_err();
+    assert!(error.to_string().contains("dir.replaced-2"), "{error}");
+    assert_eq!(cluster.epoch(&worker()), Epoch(1));
+    assert!(moved.join("precious").exists());
+    let wanted = RestoreOptions {
+        force: true,
+        ..options(&to)
+    };
+    client.restore(wanted, &quiet).await.unwrap();
+    assert_eq!(std::fs::read(to.join("raw")).unwrap(), b"raw");
+    assert_eq!(names(temp.path()), ["dir"]);
+}
+
+#[tokio::test]
+async fn what_failed_restores_left_is_removed_and_nothing_else() {
+    let cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    put(&client, "raw", JournalKind::Raw, b"raw").await;
+    let temp = tempfile::tempdir().unwrap();
+    for ours in ["dir.restoring-1/files/f", "dir.restoring-2/journals"] {
+        std::fs::create_dir_all(temp.path().join(ours)).unwrap();
+    }
+    let others = ["dir.restoring-", "dir.restoring-2x", "other.restoring-1"];
+    for other in others {
+        std::fs::create_dir(temp.path().join(other)).unwrap();
+    }
+    std::fs::write(temp.path().join("dir.restoring-9"), b"a file").unwrap();
+    let to = temp.path().join("dir");
+    client.restore(options(&to), &quiet).await.unwrap();
+    let left = [
+        "dir",
+        "dir.restoring-",
+        "dir.restoring-2x",
+        "dir.restoring-9",
+        "other.restoring-1",
+    ];
+    assert_eq!(names(temp.path()), left);
+}
+
 /// Files below `directory` that this process has open.
 fn open_below(directory: &Path) -> usize {
     let open = std::fs::read_dir("/proc/self/fd").unwrap();
@@ -432,7 +556,25 @@ async fn a_restore_of_many_journals_has_few_files_open() {
         assert_eq!(std::fs::read(to.join(name)).unwrap(), name.as_bytes());
     }
     let most = most.into_inner();
-    assert!((1..=at_once).contains(&most), "{most} files were open");
+    let locks = 1;
+    assert!((1..=at_once + locks).contains(&most), "{most} were open");
+}
+
+#[tokio::test]
+async fn a_journal_with_a_name_of_ours_is_named_as_not_restored() {
+    let cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    put(&client, "raw", JournalKind::Raw, b"raw").await;
+    put(&client, ".dos-worker", JournalKind::Raw, b"not ours").await;
+    let temp = tempfile::tempdir().unwrap();
+    let to = temp.path().join("dir");
+    let report = client.restore(options(&to), &quiet).await.unwrap();
+    let journals: Vec<_> = report.journals.iter().map(|j| j.name.as_str()).collect();
+    assert_eq!(journals, ["raw"]);
+    let refused: Vec<_> = report.refused.iter().map(|r| r.path.as_str()).collect();
+    assert_eq!(refused, [".dos-worker"]);
+    let identity = WorkerIdentity::read(&to).unwrap().unwrap();
+    assert_eq!(identity.journals.len(), 1);
 }
 
 #[tokio::test]
