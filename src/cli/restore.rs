@@ -50,7 +50,7 @@ pub(super) struct Restore {
     /// Fetch from this member only: its number, or its client address
     #[arg(long, value_name = "NODE")]
     from: Option<String>,
-    /// Replace what is in the directory, which must be empty or this worker's
+    /// Replace what is in the directory; never another worker's
     #[arg(long)]
     force: bool,
     /// Paths in the journals that begin with OLD begin with NEW below the directory; may be repeated
@@ -71,6 +71,8 @@ struct Summary {
     journals: Vec<JournalRow>,
     refused: Vec<Refused>,
     torn: Vec<Torn>,
+    /// Directories that could not be removed.
+    left: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -126,6 +128,10 @@ impl Restore {
         context.output.show(&summary, text)?;
         say_torn(context, &summary);
         say_unknown(context, &summary);
+        for left in &summary.left {
+            let note = format!("note: {left} is of no use any more and could not be removed");
+            context.output.talk(&note);
+        }
         if summary.refused.is_empty() {
             return Ok(Exit::Done);
         }
@@ -233,6 +239,11 @@ impl Summary {
                     why: refused.why,
                     records: refused.records,
                 })
+                .collect(),
+            left: report
+                .left
+                .iter()
+                .map(|path| path.display().to_string())
                 .collect(),
             torn: report
                 .torn

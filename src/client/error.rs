@@ -4,7 +4,7 @@ use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
     codec::ops::OpError,
-    domain::{FencingToken, JournalName, JournalRef, Offset, Rejected},
+    domain::{Epoch, FencingToken, JournalName, JournalRef, Offset, Rejected, WorkerRef},
 };
 
 /// Whether a failed call may have changed something.
@@ -254,6 +254,18 @@ pub enum ClientError {
         /// What to do.
         next: String,
     },
+    /// A restore failed after its takeover, which stays.
+    #[error(
+        "{source}; before that, worker {worker} was taken over as epoch {epoch}, and its old incarnation is fenced: restore again"
+    )]
+    AfterTakeover {
+        /// The worker.
+        worker: WorkerRef,
+        /// The epoch of the takeover.
+        epoch: Epoch,
+        /// Why the restore failed.
+        source: Box<ClientError>,
+    },
 }
 
 impl ClientError {
@@ -277,7 +289,8 @@ impl ClientError {
             Self::TailMismatch { .. }
             | Self::Superseded { .. }
             | Self::Closed { .. }
-            | Self::Local { .. } => Effect::Unknown,
+            | Self::Local { .. }
+            | Self::AfterTakeover { .. } => Effect::Unknown,
         }
     }
 
@@ -306,6 +319,7 @@ impl ClientError {
             | Self::Closed { .. }
             | Self::Local { .. }
             | Self::LocalState { .. } => ErrorKind::Other,
+            Self::AfterTakeover { source, .. } => source.kind(),
         }
     }
 
@@ -314,6 +328,7 @@ impl ClientError {
     pub fn rejected(&self) -> Option<&Rejected> {
         match self {
             Self::Rejected { rejected, .. } => Some(rejected),
+            Self::AfterTakeover { source, .. } => source.rejected(),
             _ => None,
         }
     }

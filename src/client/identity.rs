@@ -172,6 +172,16 @@ impl DirectoryLock {
         }
         Ok(Self { _file: file })
     }
+
+    /// Takes the lock of a directory that a worker has used; `None` if none ever has, or there is no directory.
+    pub(super) fn take_if_used(directory: &Path) -> Result<Option<Self>, ClientError> {
+        let path = directory.join(LOCK_FILE);
+        match fs::exists(&path) {
+            Ok(true) => Self::take(directory).map(Some),
+            Ok(false) => Ok(None),
+            Err(error) => Err(ClientError::local("look at", path, error)),
+        }
+    }
 }
 
 fn in_use(directory: &Path) -> ClientError {
@@ -212,6 +222,11 @@ pub(super) fn is_identity_name(name: &[u8]) -> bool {
     [IDENTITY_FILE, NEW_FILE, LOCK_FILE]
         .iter()
         .any(|taken| taken.as_bytes() == name)
+}
+
+/// Whether a name in the worker's directory is the lock's: a directory with nothing else is empty.
+pub(super) fn is_lock_name(name: &[u8]) -> bool {
+    name == LOCK_FILE.as_bytes()
 }
 
 /// This boot of the machine: what was written without a sync in another one may be gone. `None` where there is no telling.

@@ -33,6 +33,21 @@ impl PathMap {
         }
     }
 
+    /// Whether every rule leads below `root`, whatever paths come.
+    pub(in crate::client) fn check_rules(&self) -> Result<(), Refusal> {
+        for (old, new) in &self.rebase {
+            let Some(below) = self.below_root(new) else {
+                return Err(Refusal::Outside {
+                    prefix: old.clone(),
+                });
+            };
+            if below.iter().any(|name| name.len() > COMPONENT_BYTES_MAX) {
+                return Err(Refusal::TooLong);
+            }
+        }
+        Ok(())
+    }
+
     /// The names below `root` that lead to the file; at least one.
     pub(in crate::client) fn resolve(&self, path: &[u8]) -> Result<Components, Refusal> {
         if path.is_empty() {

@@ -35,13 +35,12 @@ use crate::{
 /// Bytes fetched of each journal, by member.
 pub(super) type Fetched = BTreeMap<JournalName, BTreeMap<String, u64>>;
 
-/// One range to fetch, into one file.
+/// One range to fetch, into its place in a file that is there.
 struct Range {
     journal: JournalRef,
     from: Offset,
     to: Offset,
     path: PathBuf,
-    file: Arc<File>,
     /// Which member is asked first: ranges go round.
     first: usize,
 }
@@ -58,16 +57,18 @@ struct Shared<'a> {
     floor: Floor,
 }
 
-/// Fetches every journal of the takeover into the staging directory.
+/// Fetches every journal of the takeover into the staging directory; from one member, if its address is given. As many
+/// files are open as ranges are fetched at once.
 pub(super) async fn fetch(
     client: &Client,
     options: &RestoreOptions,
+    from: Option<String>,
     taken: &TakenOver,
     staging: &Staging,
     on_bytes: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<Fetched, ClientError> {
-    let members = match &options.from {
-        Some(member) => vec![client.member_address(member).await?],
+    let members = match from {
+        Some(address) => vec![address],
         None => healthy(client).await,
     };
     let ranges = ranges(options, taken, staging)?;
@@ -92,19 +93,21 @@ pub(super) async fn fetch(
         .unwrap_or_else(PoisonError::into_inner))
 }
 
+/// Whether a node says that it serves reads.
+pub(super) fn is_serving(status: &pb::StatusResponse) -> bool {
+    use pb::NodeState::{Candidate, Follower, Leader, Learner};
+    [Leader, Follower, Learner, Candidate]
+        .map(i32::from)
+        .contains(&status.state)
+}
+
 /// The members that say they serve; every address known when none says so.
 async fn healthy(client: &Client) -> Vec<String> {
-    use pb::NodeState::{Candidate, Follower, Leader, Learner};
     let _ = client.status().await; // learns the members, which refresh then asks
-    let serving = |state: i32| {
-        [Leader, Follower, Learner, Candidate]
-            .map(i32::from)
-            .contains(&state)
-    };
     let answers = client.ask_all().await;
     let mut members: Vec<_> = answers
         .into_iter()
-        .filter(|(_, answer)| answer.as_ref().is_ok_and(|status| serving(status.state)))
+        .filter(|(_, answer)| answer.as_ref().is_ok_and(is_serving))
         .map(|(address, _)| address)
         .collect();
     if members.is_empty() {
@@ -124,11 +127,8 @@ fn ranges(
     let mut ranges = Vec::new();
     for (name, (_, _, tail)) in &taken.journals {
         let path = staging.journal(name);
-        let file = fs::open_or_create(&path).and_then(|file| {
-            file.set_len(tail.0)?;
-            Ok(Arc::new(file))
-        });
-        let file = file.map_err(|e| ClientError::local("create", &path, e))?;
+        let made = fs::open_or_create(&path).and_then(|file| file.set_len(tail.0));
+        made.map_err(|e| ClientError::local("create", &path, e))?;
         let mut from = Offset::ZERO;
         while from < *tail {
             let to = Offset(from.0.saturating_add(range_bytes)).min(*tail);
@@ -137,7 +137,6 @@ fn ranges(
                 from,
                 to,
                 path: path.clone(),
-                file: file.clone(),
                 first: ranges.len(),
             });
             from = to;
@@ -149,6 +148,9 @@ fn ranges(
 impl Shared<'_> {
     /// Fetches a range from whichever member gives it, going on where the one before failed.
     async fn fetch_range(&self, mut range: Range) -> Result<(), ClientError> {
+        let file = fs::open_or_create(&range.path);
+        let file = file.map_err(|e| ClientError::local("open", &range.path, e))?;
+        let file = Arc::new(file);
         let mut tried = Tried::default();
         let mut worst: Option<Failure> = None;
         let mut backoff = Backoff::of_calls();
@@ -156,7 +158,7 @@ impl Shared<'_> {
         loop {
             for address in self.order(range.first) {
                 let before = range.from;
-                let result = self.fetch_from(&address, &mut range).await?;
+                let result = self.fetch_from(&address, &mut range, &file).await?;
                 if range.from > before {
                     progressed = Instant::now();
                 }
@@ -200,6 +202,7 @@ impl Shared<'_> {
         &self,
         address: &str,
         range: &mut Range,
+        file: &Arc<File>,
     ) -> Result<Result<(), Failure>, ClientError> {
         let wanted = ReadRange {
             journal: range.journal.clone(),
@@ -219,7 +222,7 @@ impl Shared<'_> {
                 Err(failure) => return Ok(Err(failure)),
             };
             let bytes = data.len() as u64;
-            let file = range.file.clone();
+            let file = file.clone();
             let written = task::blocking(move || fs::write_all_at(&file, &data, at.0)).await;
             written.map_err(|e| ClientError::local("write", &range.path, e))?;
             range.from = read.at;

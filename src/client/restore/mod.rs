@@ -1,13 +1,17 @@
 //! Restore: a worker's files from the cluster, fenced, verified, and put into place all at once.
 //!
 //! ```text
-//! 1 take over        fences the old incarnation and fixes what is restored: one replicated command
-//! 2 fetch            ranges of every journal from all healthy members at once; refetched elsewhere when one fails
-//! 3 replay           ops journals into files, in DIR.restoring-EPOCH/files; nothing outside it is touched
-//! 4 cut              a torn last record, here and in the cluster
-//! 5 confirm          the epoch is still ours
-//! 6 rename           everything synced, then DIR appears with all its content, or not at all
+//! 1 check            whatever can be known to fail, fails before anything is fenced
+//! 2 take over        fences the old incarnation and fixes what is restored: one replicated command
+//! 3 fetch            ranges of every journal from all healthy members at once; refetched elsewhere when one fails
+//! 4 replay           ops journals into files, in DIR.restoring-EPOCH/files; nothing outside it is touched
+//! 5 cut              a torn last record, here and in the cluster
+//! 6 confirm          the epoch is still ours
+//! 7 rename           everything synced, then DIR appears with all its content; what it replaces goes after that
 //! ```
+//!
+//! From the takeover on a failure says that the old incarnation is fenced, and by which epoch
+//! ([`ClientError::AfterTakeover`]): the restore is repeated then.
 //!
 //! A torn last record that a checkpoint covers cannot be cut: the checkpoint's bytes are promised. It is left, here and in
 //! the cluster, and reported; the files are those of all whole records. Nothing can be appended behind half a record, so
@@ -23,14 +27,15 @@ use std::{collections::BTreeMap, future::Future, path::PathBuf, time::Duration};
 
 use tokio::sync::watch;
 
-use super::{Client, ClientError, WorkerIdentity};
+use super::{Client, ClientError, WorkerIdentity, identity};
 use crate::{
     domain::{
-        CheckpointId, Epoch, JournalKind, JournalName, NodeId, Offset, RestorePoint, WorkerRef,
+        CheckpointId, Epoch, JournalKind, JournalName, NodeId, Offset, RestorePoint, TakenOver,
+        WorkerRef,
     },
     env::{task, time::Instant},
 };
-use staging::Staging;
+use staging::{Staging, Target};
 
 /// What to restore, and where to.
 #[derive(Debug, Clone)]
@@ -162,113 +167,195 @@ pub struct RestoreReport {
     pub journals: Vec<RestoredJournal>,
     /// Files that the ops made and did not remove again.
     pub files: u64,
-    /// Paths that were refused; the first thousand.
+    /// Paths that were refused; the first thousand. A journal whose own name is taken is one of them, and was not replayed.
     pub refused: Vec<RefusedPath>,
     /// Last records that were not whole.
     pub torn: Vec<TornTail>,
+    /// Directories of this restore or of earlier ones, beside `directory`, that could not be removed.
+    pub left: Vec<PathBuf>,
     /// How long it took.
     pub elapsed: Duration,
 }
 
 impl Client {
     /// Restores a worker into a directory. Fences its old incarnation first; after that a failed restore may be repeated,
-    /// and the worker stays fenced until one succeeds. The directory appears with all its content, or stays as it was.
+    /// and the worker stays fenced until one succeeds. The directory appears with all its content; as long as the
+    /// restore has not come to its last step it is as it was, also when it fails. When the process or the machine ends in
+    /// the middle of that step, which replaces an old content, that is put back by the next restore into the directory. What
+    /// a failed restore leaves beside the directory is removed by the next one.
     ///
     /// # Errors
-    /// `LocalState` when the directory is in the way; `Rejected` by the takeover, or when someone else took over
-    /// meanwhile; `Verification` and `MalformedJournal` when bytes do not verify; or as any call.
+    /// `LocalState` when the directory is in the way or in use; `BadRequest` for a rule that leads outside of it, or for no
+    /// member to fetch from; `Rejected` by the takeover; or as any call: the worker goes on. `AfterTakeover` with whatever
+    /// failed after the takeover: bytes that do not verify, someone else who took over meanwhile, a disk, any call.
     pub async fn restore(
         &self,
         options: RestoreOptions,
         on_progress: OnProgress<'_>,
     ) -> Result<RestoreReport, ClientError> {
         let began = Instant::now();
-        let report = |phase, bytes_done, bytes_total| {
-            on_progress(RestoreProgress {
-                phase,
-                bytes_done,
-                bytes_total,
-            });
+        let from = match &options.from {
+            Some(member) => Some(self.member_address(member).await?),
+            None => None,
         };
-        let target = staging::Target::check(&options)?;
-        report(RestorePhase::TakingOver, 0, 0);
+        let target = {
+            let options = options.clone();
+            task::blocking(move || Target::check(&options)).await?
+        };
+        on_progress(RestoreProgress {
+            phase: RestorePhase::TakingOver,
+            bytes_done: 0,
+            bytes_total: 0,
+        });
         let mut taken =
             takeover::take_over(self, &options.worker, options.point, &options.by).await?;
+        let restore = Restore {
+            client: self,
+            options: &options,
+            from,
+            on_progress,
+        };
+        let restored = restore.after_takeover(target, &mut taken).await;
+        let report =
+            restored.map_err(|error| takeover::after(&options.worker, taken.epoch, error))?;
+        Ok(RestoreReport {
+            elapsed: began.elapsed(),
+            ..report
+        })
+    }
+
+    /// The client address of a member that serves: by its node id, or as it was given.
+    async fn member_address(&self, member: &str) -> Result<String, ClientError> {
+        let bad = |why: &str| ClientError::BadRequest {
+            what: format!("restore from {member}"),
+            why: format!("{why} (`dos-cluster member list` shows the members)"),
+        };
+        let cluster = self.status().await?;
+        let address = match member.parse::<NodeId>() {
+            Ok(node) => {
+                let members = cluster.members.into_iter();
+                let found = members
+                    .filter_map(|member| member.member)
+                    .find(|member| member.node_id == node.0);
+                found.ok_or_else(|| bad("it is no member"))?.client_address
+            }
+            Err(_) => super::leader::authority(member)?,
+        };
+        let node = self.status_of(&address).await?;
+        if node.cluster_id != cluster.cluster_id {
+            return Err(bad("it is a node of another cluster, or of none"));
+        }
+        if !fetch::is_serving(&node) {
+            return Err(bad(&format!("it does not serve: {}", node.problem)));
+        }
+        Ok(address)
+    }
+}
+
+/// A restore behind its takeover.
+struct Restore<'a> {
+    client: &'a Client,
+    options: &'a RestoreOptions,
+    /// The only member to fetch from, by its address.
+    from: Option<String>,
+    on_progress: OnProgress<'a>,
+}
+
+impl Restore<'_> {
+    fn report(&self, phase: RestorePhase, bytes_done: u64, bytes_total: u64) {
+        (self.on_progress)(RestoreProgress {
+            phase,
+            bytes_done,
+            bytes_total,
+        });
+    }
+
+    /// Everything behind the takeover, whose epoch may have to be raised on the way.
+    async fn after_takeover(
+        self,
+        target: Target,
+        taken: &mut TakenOver,
+    ) -> Result<RestoreReport, ClientError> {
+        let (client, options) = (self.client, self.options);
+        let mut refused = remove_reserved(taken);
         let total = taken.journals.values().map(|(_, _, tail)| tail.0).sum();
         let staging = {
-            let (target, epoch) = (target.clone(), taken.epoch);
+            let epoch = taken.epoch;
             task::blocking(move || Staging::make(target, epoch)).await?
         };
 
-        let fetched_bytes = |done| report(RestorePhase::Fetching, done, total);
-        let fetched = fetch::fetch(self, &options, &taken, &staging, &fetched_bytes).await?;
+        let fetched_bytes = |done| self.report(RestorePhase::Fetching, done, total);
+        let from = self.from.clone();
+        let fetched = fetch::fetch(client, options, from, taken, &staging, &fetched_bytes).await?;
 
         let mut replayed = {
             let (map, staging) = (staging.path_map(&options.map), staging.clone());
             let journals = taken.journals.clone();
             let (done, watched) = watch::channel(0);
             let replaying = task::blocking(move || replay::replay(map, &journals, &staging, &done));
-            let replayed_bytes = |done| report(RestorePhase::Replaying, done, total);
+            let replayed_bytes = |done| self.report(RestorePhase::Replaying, done, total);
             watching(replaying, watched, replayed_bytes).await?
         };
-        report(RestorePhase::Replaying, total, total);
+        self.report(RestorePhase::Replaying, total, total);
 
         for torn in &mut replayed.torn {
             let journal = options.worker.journal(torn.journal.clone());
-            torn.cut = takeover::cut(self, &mut taken, &journal, torn.at, &options.by).await?;
+            torn.cut = takeover::cut(client, taken, &journal, torn.at, &options.by).await?;
             if torn.cut {
                 staging.cut_journal(&torn.journal, torn.at)?;
             }
         }
 
-        report(RestorePhase::Finishing, 0, total);
+        self.report(RestorePhase::Finishing, 0, total);
         // Someone else may have taken over meanwhile; then this directory must not appear.
-        self.open_worker(&options.worker, Some(taken.epoch)).await?;
-        let identity = WorkerIdentity {
-            worker: options.worker.clone(),
-            epoch: taken.epoch,
-            in_use: None,
-            journals: taken
-                .journals
-                .iter()
-                .map(|(name, (_, kind, _))| (name.clone(), *kind))
-                .collect(),
-        };
-        let journals = replayed.journals(&taken, fetched);
-        task::blocking(move || staging.put_in_place(&identity)).await?;
-        report(RestorePhase::Finishing, total, total);
+        client
+            .open_worker(&options.worker, Some(taken.epoch))
+            .await?;
+        let identity = self.identity(taken);
+        let journals = replayed.journals(taken, fetched);
+        let left = task::blocking(move || staging.put_in_place(&identity)).await?;
+        self.report(RestorePhase::Finishing, total, total);
+        refused.append(&mut replayed.refused);
         Ok(RestoreReport {
-            directory: options.to,
+            directory: options.to.clone(),
             epoch: taken.epoch,
             checkpoint: taken.checkpoint,
             log_index: taken.log_index,
             journals,
             files: replayed.files,
-            refused: replayed.refused,
+            refused,
             torn: replayed.torn,
-            elapsed: began.elapsed(),
+            left,
+            elapsed: Duration::ZERO,
         })
     }
 
-    /// The client address of a member: by its node id, or as it was given.
-    async fn member_address(&self, member: &str) -> Result<String, ClientError> {
-        let Ok(node) = member.parse::<NodeId>() else {
-            return super::leader::authority(member);
-        };
-        let status = self.status().await?;
-        let found = status
-            .members
-            .iter()
-            .filter_map(|member| member.member.as_ref())
-            .find(|member| member.node_id == node.0);
-        match found {
-            Some(member) => Ok(member.client_address.clone()),
-            None => Err(ClientError::BadRequest {
-                what: format!("restore from node {node}"),
-                why: "it is no member (`dos-cluster member list` shows them)".into(),
-            }),
+    fn identity(&self, taken: &TakenOver) -> WorkerIdentity {
+        let journals = taken.journals.iter();
+        WorkerIdentity {
+            worker: self.options.worker.clone(),
+            epoch: taken.epoch,
+            in_use: None,
+            journals: journals
+                .map(|(name, (_, kind, _))| (name.clone(), *kind))
+                .collect(),
         }
     }
+}
+
+/// Takes out the journals whose files could not be in the directory. No worker of ours makes such; they stay in the cluster.
+fn remove_reserved(taken: &mut TakenOver) -> Vec<RefusedPath> {
+    let is_reserved = |name: &JournalName| identity::is_identity_name(name.as_str().as_bytes());
+    let reserved = taken.journals.extract_if(.., |name, _| is_reserved(name));
+    let refused = reserved.map(|(journal, _)| RefusedPath {
+        path: journal.to_string(),
+        journal,
+        offset: Offset::ZERO,
+        why: "the journal's name is taken by the identity: read it with `dos-cluster journal read`"
+            .into(),
+        records: 0,
+    });
+    refused.collect()
 }
 
 /// Waits for work on another thread, and tells how far it is meanwhile.

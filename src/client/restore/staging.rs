@@ -1,22 +1,34 @@
-//! The directory beside the target in which a restore is put together, and the rename that makes it appear.
+//! The directory beside the target in which a restore is put together, and the renames that make it appear.
 //!
 //! ```text
 //! DIR.restoring-7/journals/NAME     as fetched
 //! DIR.restoring-7/files/...         as replayed; the journals are moved in last, then this becomes DIR
 //! DIR.replaced-7                    what was in DIR before, until the new one is in place
 //! ```
+//!
+//! The number is the epoch, or the first one behind it that is free.
+//!
+//! A missing DIR appears by one rename, with all its content. One that is there (empty, or `force`) moves away first. When
+//! the second rename fails it moves back; when the machine or the process ends between the two, the next restore into DIR
+//! moves it back before it does anything else. So old and new are never mixed, and the old one is removed only when the new
+//! one's name is durable.
 
 use std::{
-    ffi::{OsStr, OsString},
+    ffi::OsString,
     io,
-    os::unix::ffi::OsStrExt,
+    os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use super::RestoreOptions;
 use crate::{
-    client::{ClientError, WorkerIdentity, identity, replay::PathMap},
-    domain::{Epoch, JournalName, Offset},
+    client::{
+        ClientError, WorkerIdentity,
+        identity::{self, DirectoryLock},
+        replay::PathMap,
+    },
+    domain::{Epoch, JournalName, Offset, limits::NAME_BYTES_MAX},
     env::fs,
 };
 
@@ -27,49 +39,153 @@ pub(super) struct Target {
     parent: PathBuf,
     name: OsString,
     force: bool,
+    /// Held on what is there now, if a worker has used it.
+    lock: Option<Arc<DirectoryLock>>,
 }
 
 impl Target {
-    /// Refuses a target that is in the way.
+    /// Refuses what can be known to fail, and makes the directory's parents. What an interrupted restore moved away is put
+    /// back first, if nothing took its place.
     pub(super) fn check(options: &RestoreOptions) -> Result<Self, ClientError> {
         let directory = std::path::absolute(&options.to)
             .map_err(|e| ClientError::local("find", &options.to, e))?;
-        let refuse = |why: &str, next: &str| ClientError::LocalState {
-            path: directory.clone(),
-            why: why.to_owned(),
-            next: next.to_owned(),
-        };
         let (Some(parent), Some(name)) = (directory.parent(), directory.file_name()) else {
-            return Err(refuse(
-                "it is no directory to restore into",
-                "choose another",
-            ));
+            return Err(ClientError::LocalState {
+                path: directory,
+                why: "it is no directory to restore into".into(),
+                next: "choose another".into(),
+            });
         };
-        let target = Self {
+        let mut target = Self {
             parent: parent.to_owned(),
             name: name.to_owned(),
             force: options.force,
-            directory: directory.clone(),
+            directory,
+            lock: None,
         };
-        match fs::symlink_metadata(&directory) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(target),
-            Err(error) => return Err(ClientError::local("look at", &directory, error)),
+        target.check_rules(&options.map)?;
+        target.check_parent()?;
+        let replaced = target.beside_by_number("replaced")?;
+        match fs::symlink_metadata(&target.directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match replaced.last() {
+                Some((_, newest)) => target.put_back(newest)?,
+                None => return Ok(target),
+            },
+            Err(error) => return Err(ClientError::local("look at", &target.directory, error)),
             Ok(found) if !found.is_dir() => {
-                return Err(refuse("it is no directory", "choose another"));
+                return Err(target.refuse("it is no directory", "choose another"));
             }
-            Ok(_) => {}
+            Ok(found) if target.is_mount_point(&found)? => {
+                let why = "something is mounted there, so it cannot be replaced";
+                return Err(target.refuse(why, "choose a directory inside it"));
+            }
+            Ok(_) => {
+                if !target.force
+                    && let Some((_, left)) = replaced.last()
+                {
+                    let left = left.display();
+                    let why = format!("{left} holds what an interrupted restore was to replace");
+                    let next = "move that away, or let it be replaced with --force";
+                    return Err(target.refuse(&why, next));
+                }
+            }
         }
-        if !options.force && !target.is_empty()? {
+        target.take_lock()?;
+        if !target.force && !target.is_empty()? {
             let next = "choose another directory, or replace its content with --force";
-            return Err(refuse("it is not empty", next));
+            return Err(target.refuse("it is not empty", next));
         }
+        target.check_worth_replacing(options)?;
         Ok(target)
+    }
+
+    /// Even with force, some directories are not meant.
+    fn check_worth_replacing(&self, options: &RestoreOptions) -> Result<(), ClientError> {
+        let inside = |path: Option<PathBuf>| path.is_some_and(|p| p.starts_with(&self.directory));
+        if inside(std::env::current_dir().ok()) {
+            let why = "this process works inside it, so it would be replaced under it";
+            return Err(self.refuse(why, "choose another, or change to another directory first"));
+        }
+        if inside(std::env::home_dir()) {
+            return Err(self.refuse("it holds your home directory", "choose another"));
+        }
+        if let Ok(Some(found)) = WorkerIdentity::read(&self.directory)
+            && found.worker != options.worker
+        {
+            let why = format!("it is the directory of worker {}", found.worker);
+            return Err(self.refuse(&why, "choose another, or remove it yourself"));
+        }
+        Ok(())
+    }
+
+    fn refuse(&self, why: &str, next: &str) -> ClientError {
+        ClientError::LocalState {
+            path: self.directory.clone(),
+            why: why.to_owned(),
+            next: next.to_owned(),
+        }
+    }
+
+    fn check_rules(&self, rules: &[(String, String)]) -> Result<(), ClientError> {
+        let map = PathMap {
+            root: self.directory.clone(),
+            rebase: as_bytes(rules),
+        };
+        map.check_rules()
+            .map_err(|refusal| ClientError::BadRequest {
+                what: format!("restore into {}", self.directory.display()),
+                why: format!("{refusal}; a rule leads to a path inside it, relative or absolute"),
+            })
+    }
+
+    /// Makes the parent, and finds out whether a restore can be put together in it.
+    fn check_parent(&self) -> Result<(), ClientError> {
+        let made = fs::create_dir_all_synced(&self.parent);
+        made.map_err(|e| ClientError::local("create", &self.parent, e))?;
+        let longest = self.beside("restoring", u64::MAX).join("journals");
+        let longest = longest.join("x".repeat(NAME_BYTES_MAX));
+        if let Err(error) = fs::symlink_metadata(&longest)
+            && error.kind() == io::ErrorKind::InvalidFilename
+        {
+            let why =
+                "its name is too long: a restore is put together beside it, under a longer one";
+            return Err(self.refuse(why, "choose a shorter one"));
+        }
+        let probe = self.beside("restoring", Epoch(0)); // which no worker has
+        let made = match fs::create_dir(&probe) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+            made => made.and_then(|()| fs::remove_dir_all(&probe)),
+        };
+        made.map_err(|e| ClientError::local("create", &probe, e))
+    }
+
+    fn is_mount_point(&self, found: &fs::Metadata) -> Result<bool, ClientError> {
+        let parent = fs::metadata(&self.parent);
+        let parent = parent.map_err(|e| ClientError::local("look at", &self.parent, e))?;
+        Ok(parent.dev() != found.dev())
+    }
+
+    /// Undoes the first half of a replacement that never came to its second.
+    fn put_back(&mut self, replaced: &Path) -> Result<(), ClientError> {
+        self.lock = DirectoryLock::take_if_used(replaced)?.map(Arc::new);
+        let back = fs::rename(replaced, &self.directory).and_then(|()| fs::sync_dir(&self.parent));
+        back.map_err(|e| ClientError::local("put back", replaced, e))
+    }
+
+    /// Keeps the worker's process out of what is there, or finds it in there.
+    fn take_lock(&mut self) -> Result<(), ClientError> {
+        if self.lock.is_none() {
+            self.lock = DirectoryLock::take_if_used(&self.directory)?.map(Arc::new);
+        }
+        Ok(())
     }
 
     fn is_empty(&self) -> Result<bool, ClientError> {
         let names = fs::list_dir(&self.directory);
         let names = names.map_err(|e| ClientError::local("list", &self.directory, e))?;
-        Ok(names.is_empty())
+        Ok(names
+            .iter()
+            .all(|name| identity::is_lock_name(name.as_bytes())))
     }
 
     /// A name beside the target.
@@ -79,22 +195,76 @@ impl Target {
         self.parent.join(name)
     }
 
-    /// Removes what an earlier restore left unfinished beside the target: its epoch is fenced by now.
-    fn remove_leftovers(&self) -> Result<(), ClientError> {
-        let mut prefix = self.name.clone();
-        prefix.push(".restoring-");
+    /// A name beside the target that nothing has.
+    fn free_beside(&self, what: &str, epoch: Epoch) -> PathBuf {
+        let mut number = epoch.0;
+        loop {
+            let path = self.beside(what, number);
+            if fs::symlink_metadata(&path).is_err() {
+                return path; // what cannot be looked at cannot be made either, and that says why
+            }
+            number += 1;
+        }
+    }
+
+    /// The directories beside the target that [`Target::beside`] names with a number, the highest last.
+    fn beside_by_number(&self, what: &str) -> Result<Vec<(u64, PathBuf)>, ClientError> {
         let list = |e| ClientError::local("list", &self.parent, e);
+        let mut found = Vec::new();
         for name in fs::list_dir(&self.parent).map_err(list)? {
+            let mut prefix = self.name.clone();
+            prefix.push(format!(".{what}-"));
             let rest = name.as_bytes().strip_prefix(prefix.as_bytes());
-            let is_epoch =
-                rest.is_some_and(|rest| !rest.is_empty() && rest.iter().all(u8::is_ascii_digit));
-            if is_epoch {
-                let path = self.parent.join(&name);
-                fs::remove_dir_all(&path).map_err(|e| ClientError::local("remove", &path, e))?;
+            let Some(number) = rest.and_then(|rest| std::str::from_utf8(rest).ok()?.parse().ok())
+            else {
+                continue;
+            };
+            let path = self.parent.join(&name);
+            let is_ours = path == self.beside(what, number)
+                && fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir());
+            if is_ours {
+                found.push((number, path));
             }
         }
-        Ok(())
+        found.sort();
+        Ok(found)
     }
+}
+
+/// Removes what is of no use any more; answers what could not be removed. That the work is done does not hang on it.
+fn remove(paths: impl IntoIterator<Item = PathBuf>) -> Vec<PathBuf> {
+    let mut left = Vec::new();
+    for path in paths {
+        match fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => left.push(path),
+            _ => {}
+        }
+    }
+    left
+}
+
+fn as_bytes(rules: &[(String, String)]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let bytes = |(old, new): &(String, String)| (old.as_bytes().to_vec(), new.as_bytes().to_vec());
+    rules.iter().map(bytes).collect()
+}
+
+/// Gives the content in `new` the name `target`; what has that name moves to `old`, and back if that fails.
+fn swap(new: &Path, target: &Path, old: &Path) -> Result<(), ClientError> {
+    let exists = fs::exists(target).map_err(|e| ClientError::local("look at", target, e))?;
+    if exists {
+        fs::rename(target, old).map_err(|e| ClientError::local("rename", target, e))?;
+    }
+    let Err(error) = fs::rename(new, target) else {
+        return Ok(());
+    };
+    if exists && let Err(back) = fs::rename(old, target) {
+        return Err(ClientError::LocalState {
+            path: target.to_owned(),
+            why: format!("it could not be replaced ({error}), nor be put back ({back})"),
+            next: format!("its content is in {}: rename that", old.display()),
+        });
+    }
+    Err(ClientError::local("rename", new, error))
 }
 
 /// The directory in which a restore is put together.
@@ -103,25 +273,31 @@ pub(super) struct Staging {
     target: Target,
     root: PathBuf,
     epoch: Epoch,
+    /// Of the root: another restore takes it for unfinished otherwise.
+    lock: Arc<DirectoryLock>,
+    /// What could not be removed.
+    left: Vec<PathBuf>,
 }
 
 impl Staging {
-    /// Makes it, empty.
+    /// Makes it, empty, and removes what restores that are not running any more left unfinished beside it.
     pub(super) fn make(target: Target, epoch: Epoch) -> Result<Self, ClientError> {
-        let made = |path: &Path, result: io::Result<()>| {
-            result.map_err(|e| ClientError::local("create", path, e))
-        };
-        made(&target.parent, fs::create_dir_all(&target.parent))?;
-        target.remove_leftovers()?;
-        let root = target.beside("restoring", epoch);
-        made(&root, fs::create_private_dir_all(&root))?;
+        let unfinished = target.beside_by_number("restoring")?;
+        let is_running = |path: &PathBuf| DirectoryLock::take_if_used(path).is_err();
+        let unfinished = unfinished.into_iter().map(|(_, path)| path);
+        let left = remove(unfinished.filter(|path| !is_running(path)));
+        let root = target.free_beside("restoring", epoch);
+        fs::create_dir(&root).map_err(|e| ClientError::local("create", &root, e))?;
         let staging = Self {
             target,
+            lock: Arc::new(DirectoryLock::take(&root)?),
             root,
             epoch,
+            left,
         };
         for directory in [staging.files(), staging.journals()] {
-            made(&directory, fs::create_private_dir_all(&directory))?;
+            fs::create_private_dir_all(&directory)
+                .map_err(|e| ClientError::local("create", &directory, e))?;
         }
         Ok(staging)
     }
@@ -143,14 +319,15 @@ impl Staging {
     /// How the paths of ops lead into [`Staging::files`]: a rule to an absolute path inside the target leads to the same
     /// place here.
     pub(super) fn path_map(&self, rules: &[(String, String)]) -> PathMap {
-        let rebase = rules.iter().map(|(old, new)| {
-            let inside = Path::new(new).strip_prefix(&self.target.directory);
-            let new = inside.map_or(OsStr::new(new), Path::as_os_str);
-            (old.as_bytes().to_vec(), new.as_bytes().to_vec())
-        });
+        let mut rebase = as_bytes(rules);
+        for ((_, new), (_, rule)) in rebase.iter_mut().zip(rules) {
+            if let Ok(inside) = Path::new(rule).strip_prefix(&self.target.directory) {
+                *new = inside.as_os_str().as_bytes().to_vec();
+            }
+        }
         PathMap {
             root: self.files(),
-            rebase: rebase.collect(),
+            rebase,
         }
     }
 
@@ -161,13 +338,13 @@ impl Staging {
         cut.map_err(|e| ClientError::local("cut", &path, e))
     }
 
-    /// Syncs everything and makes it the target, all at once.
-    pub(super) fn put_in_place(self, identity: &WorkerIdentity) -> Result<(), ClientError> {
+    /// Syncs everything and makes it the target. Answers what is left beside the target and could not be removed.
+    pub(super) fn put_in_place(
+        mut self,
+        identity: &WorkerIdentity,
+    ) -> Result<Vec<PathBuf>, ClientError> {
         let files = self.files();
         for name in identity.journals.keys() {
-            if identity::is_identity_name(name.as_str().as_bytes()) {
-                continue; // no worker of ours makes it; its bytes stay in the cluster
-            }
             let (from, to) = (self.journal(name), files.join(name.as_str()));
             let moved = fs::open(&from)
                 .and_then(|file| file.sync_all())
@@ -175,32 +352,63 @@ impl Staging {
             moved.map_err(|e| ClientError::local("move", &from, e))?;
         }
         identity.write(&files)?; // syncs the directory too
-        let target = &self.target.directory;
-        let old = self.target.beside("replaced", self.epoch);
-        let exists = fs::exists(target).map_err(|e| ClientError::local("look at", target, e))?;
+        let target = &mut self.target;
+        let exists = fs::exists(&target.directory)
+            .map_err(|e| ClientError::local("look at", &target.directory, e))?;
         if exists {
             // The state may have changed since the check; what is there is never overwritten without leave.
-            if !self.target.force && !self.target.is_empty()? {
-                return Err(ClientError::LocalState {
-                    path: target.clone(),
-                    why: "it was filled during the restore".into(),
-                    next: "choose another directory, or replace its content with --force".into(),
-                });
+            target.take_lock()?;
+            if !target.force && !target.is_empty()? {
+                let next = "choose another directory, or replace its content with --force";
+                return Err(target.refuse("it was filled during the restore", next));
             }
-            fs::rename(target, &old).map_err(|e| ClientError::local("rename", target, e))?;
         }
-        fs::rename(&files, target).map_err(|e| ClientError::local("rename", &files, e))?;
-        let parent = &self.target.parent;
+        let old = target.free_beside("replaced", self.epoch);
+        swap(&files, &target.directory, &old)?;
         // IMPORTANT: the new name is durable before the old content goes.
-        fs::sync_dir(parent).map_err(|e| ClientError::local("sync", parent, e))?;
-        for path in [&old, &self.root] {
-            match fs::remove_dir_all(path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(ClientError::local("remove", path, error));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        fs::sync_dir(&target.parent).map_err(|e| ClientError::local("sync", &target.parent, e))?;
+        // With the content that earlier ones moved away and did not come to remove.
+        let replaced = target.beside_by_number("replaced").unwrap_or_default();
+        let replaced = replaced.into_iter().map(|(_, path)| path);
+        self.left.extend(remove(replaced.chain([self.root])));
+        drop(self.lock);
+        Ok(self.left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_point_is_told_from_a_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let is_mount_point = |parent: &Path, directory: PathBuf| {
+            let found = fs::metadata(&directory).unwrap();
+            let target = Target {
+                directory,
+                parent: parent.to_owned(),
+                name: OsString::new(),
+                force: false,
+                lock: None,
+            };
+            target.is_mount_point(&found).unwrap()
+        };
+        assert!(is_mount_point(Path::new("/"), "/proc".into()));
+        fs::create_dir(dir.path().join("dir")).unwrap();
+        assert!(!is_mount_point(dir.path(), dir.path().join("dir")));
+    }
+
+    #[test]
+    fn a_replacement_that_fails_half_way_puts_the_old_content_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let (target, old) = (dir.path().join("dir"), dir.path().join("dir.replaced-2"));
+        fs::create_dir(&target).unwrap();
+        fs::open_or_create(&target.join("precious")).unwrap();
+        let missing = dir.path().join("missing");
+        let error = swap(&missing, &target, &old).unwrap_err();
+        assert!(error.to_string().contains("missing"), "{error}");
+        assert!(fs::exists(&target.join("precious")).unwrap());
+        assert!(!fs::exists(&old).unwrap());
     }
 }

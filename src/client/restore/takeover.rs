@@ -8,7 +8,8 @@ use crate::{codec::wire, pb};
 const TAKEOVERS_MAX: u32 = 4;
 
 /// Takes the worker over. When an answer is lost, the epoch tells whether it was carried out; then it is done again from
-/// there, for the answer is needed, and an epoch more harms nobody but its own.
+/// there, for the answer is needed, and an epoch more harms nobody but its own. A failure names the takeover before it that
+/// was carried out.
 pub(super) async fn take_over(
     client: &Client,
     worker: &WorkerRef,
@@ -16,21 +17,40 @@ pub(super) async fn take_over(
     by: &str,
 ) -> Result<TakenOver, ClientError> {
     let (mut epoch, _) = current(client, worker).await?;
-    for _ in 1..TAKEOVERS_MAX {
+    let mut unanswered = None;
+    let mut attempts = 0;
+    let error = loop {
         let error = match client.takeover(worker, Some(epoch), point, by).await {
             Ok(taken) => return Ok(taken),
             Err(error) => error,
         };
-        if error.effect() == Effect::None {
-            return Err(error);
+        attempts += 1;
+        if error.effect() == Effect::None || attempts >= TAKEOVERS_MAX {
+            break error;
         }
-        let (now, successor) = current(client, worker).await?;
-        if now != epoch && successor != by {
-            return Err(error); // someone else was first
+        match current(client, worker).await {
+            Ok((now, _)) if now == epoch => {}
+            Ok((now, successor)) if successor == by => {
+                epoch = now;
+                unanswered = Some(now);
+            }
+            // Someone else was first, or there is no telling: the error says that it may have been carried out.
+            _ => break error,
         }
-        epoch = now;
+    };
+    Err(match unanswered {
+        Some(epoch) => after(worker, epoch, error),
+        None => error,
+    })
+}
+
+/// A failure after a takeover that was carried out.
+pub(super) fn after(worker: &WorkerRef, epoch: Epoch, error: ClientError) -> ClientError {
+    ClientError::AfterTakeover {
+        worker: worker.clone(),
+        epoch,
+        source: Box::new(error),
     }
-    client.takeover(worker, Some(epoch), point, by).await
 }
 
 /// The worker's epoch, and who took it.

@@ -1,12 +1,20 @@
 //! Restores: what comes back, what is refused, what survives members that fail.
 
-use std::{collections::BTreeMap, path::Path, sync::Mutex};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 
 use super::super::{
-    AppendOptions, AppendStream, Client, Effect, ErrorKind, JournaledDir, JournaledDirOptions,
-    WorkerIdentity,
+    AppendOptions, AppendStream, Client, ClientError, ClientOptions, Effect, ErrorKind,
+    JournaledDir, JournaledDirOptions, WorkerIdentity,
     restore::{RestoreOptions, RestorePhase, RestoreProgress},
     testing::{FakeCluster, worker},
 };
@@ -51,6 +59,26 @@ async fn put(client: &Client, name: &str, kind: JournalKind, bytes: &[u8]) {
     let mut stream = stream.await.unwrap();
     stream.append(Bytes::copy_from_slice(bytes)).await.unwrap();
     stream.close().await.unwrap();
+}
+
+/// Whoever reads it knows that the old incarnation is fenced, by which epoch, and what to do.
+fn assert_is_after_takeover(error: &ClientError, cluster: &FakeCluster) {
+    assert_eq!(error.effect(), Effect::Unknown, "{error}");
+    let (message, epoch) = (error.to_string(), cluster.epoch(&worker()));
+    assert!(epoch > Epoch(1));
+    for part in [&format!("epoch {epoch}")[..], "fenced", "restore again"] {
+        assert!(message.contains(part), "no {part:?} in {message}");
+    }
+}
+
+/// The names beside and in a directory's place.
+fn names(parent: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(parent).unwrap();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
 }
 
 async fn reopen(client: &Client, path: &Path) -> JournaledDir {
@@ -264,6 +292,7 @@ async fn bytes_that_no_member_can_vouch_for_fail_the_restore_and_leave_no_direct
     let to = temp.path().join("dir");
     let error = client.restore(options(&to), &quiet).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Verification, "{error}");
+    assert_is_after_takeover(&error, &cluster);
     assert!(!to.exists());
     // Once they are well again, the same restore succeeds and clears away what the failed one left.
     for node in 0..2 {
@@ -292,6 +321,7 @@ async fn records_that_are_none_fail_the_restore_with_their_offset() {
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Verification);
+    assert_is_after_takeover(&error, &cluster);
     assert!(
         error
             .to_string()
@@ -324,6 +354,39 @@ async fn a_directory_with_content_is_refused_before_anything_is_fenced_and_repla
 }
 
 #[tokio::test]
+async fn force_does_not_replace_another_workers_directory_or_the_one_it_runs_in() {
+    let cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    put(&client, "raw", JournalKind::Raw, b"raw").await;
+    let temp = tempfile::tempdir().unwrap();
+    let of_another = temp.path().join("dir");
+    std::fs::create_dir(&of_another).unwrap();
+    let identity = WorkerIdentity {
+        worker: "job/another".parse().unwrap(),
+        epoch: Epoch(1),
+        in_use: None,
+        journals: BTreeMap::new(),
+    };
+    identity.write(&of_another).unwrap();
+    let here = std::env::current_dir().unwrap();
+    for (to, words) in [
+        (of_another.clone(), "worker job/another"),
+        (here.clone(), "works inside it"),
+        (here.parent().unwrap().to_owned(), "works inside it"),
+    ] {
+        let wanted = RestoreOptions {
+            force: true,
+            ..options(&to)
+        };
+        let error = client.restore(wanted, &quiet).await.unwrap_err();
+        assert!(error.to_string().contains(words), "{error}");
+        assert_eq!(error.effect(), Effect::None);
+    }
+    assert_eq!(cluster.epoch(&worker()), Epoch(1));
+    assert!(of_another.exists() && here.join("Cargo.toml").exists());
+}
+
+#[tokio::test]
 async fn a_restore_that_is_overtaken_leaves_no_directory() {
     let cluster = FakeCluster::start(1).await;
     let client = cluster.client(&[0]);
@@ -337,6 +400,9 @@ async fn a_restore_that_is_overtaken_leaves_no_directory() {
     };
     let error = client.restore(options(&to), &watch).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Rejected, "{error}");
+    assert!(error.rejected().is_some());
+    assert_eq!(error.effect(), Effect::Unknown);
+    assert!(error.to_string().contains("epoch 2"), "{error}");
     assert!(!to.exists());
 }
 
@@ -355,6 +421,193 @@ async fn an_unknown_worker_and_a_foreign_member_are_refused() {
     };
     let error = client.restore(wanted, &quiet).await.unwrap_err();
     assert!(error.to_string().contains("n9"), "{error}");
+}
+
+#[tokio::test]
+async fn a_takeover_that_was_carried_out_is_told_also_when_the_next_one_fails() {
+    let cluster = FakeCluster::start(1).await;
+    put(&cluster.client(&[0]), "raw", JournalKind::Raw, b"raw").await;
+    let client = Client::new(ClientOptions {
+        timeout: Duration::from_millis(500),
+        ..ClientOptions::new([cluster.address(0)])
+    });
+    let client = client.unwrap();
+    let temp = tempfile::tempdir().unwrap();
+    cluster.fault(0, |faults| faults.lost_answers = 1);
+    let before = cluster.carried_out(0);
+    let leader_goes = async {
+        while cluster.carried_out(0) == before {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        cluster.fault(0, |faults| faults.no_leader = true);
+    };
+    let wanted = options(&temp.path().join("dir"));
+    let (restored, ()) = tokio::join!(client.restore(wanted, &quiet), leader_goes);
+    assert_is_after_takeover(&restored.unwrap_err(), &cluster);
+}
+
+#[tokio::test]
+async fn what_can_be_known_to_fail_is_refused_before_anything_is_fenced() {
+    let cluster = FakeCluster::start(2).await;
+    let client = cluster.client(&[0]);
+    put(&client, "raw", JournalKind::Raw, b"raw").await;
+    cluster.fault(1, |faults| faults.no_leader = true);
+    let temp = tempfile::tempdir().unwrap();
+    let to = temp.path().join("dir");
+    std::fs::write(temp.path().join("file"), b"x").unwrap();
+    let from = |member: &str| RestoreOptions {
+        from: Some(member.into()),
+        ..options(&to)
+    };
+    let map = |new: &str| RestoreOptions {
+        map: vec![("/fine".into(), "in".into()), ("/old".into(), new.into())],
+        ..options(&to)
+    };
+    for (wanted, said) in [
+        (from("n9"), "n9"),
+        (from("n2"), "does not serve"),
+        (from("127.0.0.1:1"), "127.0.0.1:1"),
+        (map("/elsewhere"), "outside"),
+        (map("../beside"), "outside"),
+        (map(&"x".repeat(256)), "too long"),
+        (options(&temp.path().join("x".repeat(250))), "too long"),
+        (options(&temp.path().join("file/dir")), "file"),
+    ] {
+        let error = client.restore(wanted, &quiet).await.unwrap_err();
+        assert!(error.to_string().contains(said), "{error}");
+        assert_eq!(cluster.epoch(&worker()), Epoch(1), "{error}");
+    }
+    assert_eq!(names(temp.path()), ["file"]);
+}
+
+#[tokio::test]
+async fn a_directory_that_a_process_uses_is_not_replaced_and_the_process_goes_on() {
+    let cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    let temp = tempfile::tempdir().unwrap();
+    let to = temp.path().join("dir");
+    let dir = reopen(&client, &to).await;
+    dir.write_at("f", 0, b"one").unwrap();
+    let wanted = RestoreOptions {
+        force: true,
+        ..options(&to)
+    };
+    let error = client.restore(wanted.clone(), &quiet).await.unwrap_err();
+    assert!(error.to_string().contains("stop that process"), "{error}");
+    assert_eq!(error.effect(), Effect::None);
+    assert_eq!(cluster.epoch(&worker()), Epoch(1));
+    dir.write_at("f", 3, b"two").unwrap();
+    dir.close().await.unwrap();
+    client.restore(wanted, &quiet).await.unwrap();
+    assert_eq!(std::fs::read(to.join("f")).unwrap(), b"onetwo");
+    assert_eq!(names(temp.path()), ["dir"]);
+}
+
+#[tokio::test]
+async fn content_that_an_interrupted_restore_moved_away_is_put_back() {
+    let cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    put(&client, "raw", JournalKind::Raw, b"raw").await;
+    let temp = tempfile::tempdir().unwrap();
+    let to = temp.path().join("dir");
+    let moved = temp.path().join("dir.replaced-2"); // as the next restore would name it
+    std::fs::create_dir(&moved).unwrap();
+    std::fs::write(moved.join("precious"), b"x").unwrap();
+    let error = client.restore(options(&to), &quiet).await.unwrap_err();
+    assert!(error.to_string().contains("--force"), "{error}");
+    assert_eq!(cluster.epoch(&worker()), Epoch(1));
+    assert_eq!(std::fs::read(to.join("precious")).unwrap(), b"x");
+    assert_eq!(names(temp.path()), ["dir"]);
+    // With something in its place by now, it is named; and goes with what it was replaced for.
+    std::fs::rename(&to, &moved).unwrap();
+    std::fs::create_dir(&to).unwrap();
+    let error = client.restore(options(&to), &quiet).await.unwrap_err();
+    assert!(error.to_string().contains("dir.replaced-2"), "{error}");
+    assert_eq!(cluster.epoch(&worker()), Epoch(1));
+    assert!(moved.join("precious").exists());
+    let wanted = RestoreOptions {
+        force: true,
+        ..options(&to)
+    };
+    client.restore(wanted, &quiet).await.unwrap();
+    assert_eq!(std::fs::read(to.join("raw")).unwrap(), b"raw");
+    assert_eq!(names(temp.path()), ["dir"]);
+}
+
+#[tokio::test]
+async fn what_failed_restores_left_is_removed_and_nothing_else() {
+    let cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    put(&client, "raw", JournalKind::Raw, b"raw").await;
+    let temp = tempfile::tempdir().unwrap();
+    for ours in ["dir.restoring-1/files/f", "dir.restoring-2/journals"] {
+        std::fs::create_dir_all(temp.path().join(ours)).unwrap();
+    }
+    let others = ["dir.restoring-", "dir.restoring-2x", "other.restoring-1"];
+    for other in others {
+        std::fs::create_dir(temp.path().join(other)).unwrap();
+    }
+    std::fs::write(temp.path().join("dir.restoring-9"), b"a file").unwrap();
+    let to = temp.path().join("dir");
+    client.restore(options(&to), &quiet).await.unwrap();
+    let left = [
+        "dir",
+        "dir.restoring-",
+        "dir.restoring-2x",
+        "dir.restoring-9",
+        "other.restoring-1",
+    ];
+    assert_eq!(names(temp.path()), left);
+}
+
+/// Files below `directory` that this process has open.
+fn open_below(directory: &Path) -> usize {
+    let open = std::fs::read_dir("/proc/self/fd").unwrap();
+    open.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok())
+        .filter(|path: &PathBuf| path.starts_with(directory))
+        .count()
+}
+
+#[tokio::test]
+async fn a_restore_of_many_journals_has_few_files_open() {
+    let cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    let names: Vec<_> = (0..60).map(|number| format!("raw-{number}")).collect();
+    for name in &names {
+        put(&client, name, JournalKind::Raw, name.as_bytes()).await;
+    }
+    let temp = tempfile::tempdir().unwrap();
+    let to = temp.path().join("dir");
+    let most = AtomicUsize::new(0);
+    let watch = |_: RestoreProgress| {
+        most.fetch_max(open_below(temp.path()), Ordering::Relaxed);
+    };
+    let wanted = options(&to);
+    let at_once = wanted.ranges_at_once;
+    client.restore(wanted, &watch).await.unwrap();
+    for name in &names {
+        assert_eq!(std::fs::read(to.join(name)).unwrap(), name.as_bytes());
+    }
+    let most = most.into_inner();
+    let locks = 1;
+    assert!((1..=at_once + locks).contains(&most), "{most} were open");
+}
+
+#[tokio::test]
+async fn a_journal_with_a_name_of_ours_is_named_as_not_restored() {
+    let cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    put(&client, "raw", JournalKind::Raw, b"raw").await;
+    put(&client, ".dos-worker", JournalKind::Raw, b"not ours").await;
+    let temp = tempfile::tempdir().unwrap();
+    let to = temp.path().join("dir");
+    let report = client.restore(options(&to), &quiet).await.unwrap();
+    let journals: Vec<_> = report.journals.iter().map(|j| j.name.as_str()).collect();
+    assert_eq!(journals, ["raw"]);
+    let refused: Vec<_> = report.refused.iter().map(|r| r.path.as_str()).collect();
+    assert_eq!(refused, [".dos-worker"]);
+    let identity = WorkerIdentity::read(&to).unwrap().unwrap();
+    assert_eq!(identity.journals.len(), 1);
 }
 
 #[tokio::test]
