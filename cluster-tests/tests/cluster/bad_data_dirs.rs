@@ -7,7 +7,7 @@ use std::{
 
 use dos_cluster_tests::{Load, LoadOptions, TestCluster, TestNode, cluster::SETTLE_WITHIN, phase};
 
-use crate::verify_everywhere;
+use crate::stop_and_verify;
 
 /// The node with this data directory does not start, and says all of `words`.
 async fn refuses(node: &TestNode, words: &[&str]) {
@@ -163,12 +163,7 @@ async fn a_data_directory_that_is_in_use_newer_copied_or_without_its_log_is_refu
     phase("once all is as it was, the node goes on");
     cluster.nodes[victim].start();
     cluster.ready().await;
-    let (journal, seed) = (load.journal().clone(), load.seed());
-    let total = load.stop().await;
-    assert_eq!(
-        verify_everywhere(&cluster, &journal, seed, total).await,
-        total
-    );
+    stop_and_verify(&cluster, load).await;
     cluster.finish().await;
 }
 
@@ -220,12 +215,7 @@ async fn a_node_whose_synced_log_was_damaged_refuses_to_vote_and_the_others_go_o
     file.write_all_at(&whole, 0).unwrap();
     cluster.nodes[victim].start();
     cluster.ready().await;
-    let (journal, seed) = (load.journal().clone(), load.seed());
-    let total = load.stop().await;
-    assert_eq!(
-        verify_everywhere(&cluster, &journal, seed, total).await,
-        total
-    );
+    stop_and_verify(&cluster, load).await;
     cluster.converged().await;
     cluster.finish().await;
 }
@@ -291,12 +281,7 @@ async fn a_torn_tail_is_cut_and_the_node_goes_on() {
             assert!(cut.contains(&format!("offset={end}")), "{end}: {cut}");
         }
     }
-    let (journal, seed) = (load.journal().clone(), load.seed());
-    let total = load.stop().await;
-    assert_eq!(
-        verify_everywhere(&cluster, &journal, seed, total).await,
-        total
-    );
+    stop_and_verify(&cluster, load).await;
     cluster.converged().await;
     cluster.finish().await;
 }

@@ -13,7 +13,7 @@ use dos_cluster_tests::{
 };
 use tonic::Code;
 
-use crate::{journal, verify_everywhere};
+use crate::{journal, stop_and_verify};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_requests_are_refused_in_a_sentence_and_change_nothing() {
@@ -235,12 +235,7 @@ async fn without_a_quorum_every_call_answers_in_time_and_names_who_is_missing() 
     cluster.start_all();
     cluster.ready().await;
     load.advance(1 << 20).await;
-    let (journal, seed) = (load.journal().clone(), load.seed());
-    let total = load.stop().await;
-    assert_eq!(
-        verify_everywhere(&cluster, &journal, seed, total).await,
-        total
-    );
+    stop_and_verify(&cluster, load).await;
 
     phase("nobody listens at all");
     let nobody = dos_cluster_tests::ports::free_address();

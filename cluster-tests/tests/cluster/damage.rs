@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{verify_at, verify_everywhere};
+use crate::{stop_and_verify, verify_at};
 use dos_cluster_tests::{
     ClusterOptions, Load, LoadOptions, TestCluster, TestNode, assert_pattern, cli,
     cluster::SETTLE_WITHIN, eventually, pattern, phase, raw, wait::check,
@@ -187,12 +187,7 @@ async fn a_node_whose_write_fails_stops_itself_and_the_others_go_on() {
     phase("started again with a disk that takes writes, it has it all");
     cluster.nodes[victim].start();
     cluster.ready().await;
-    let (journal, seed) = (load.journal().clone(), load.seed());
-    let total = load.stop().await;
-    assert_eq!(
-        verify_everywhere(&cluster, &journal, seed, total).await,
-        total
-    );
+    stop_and_verify(&cluster, load).await;
     cluster.converged().await;
     cluster.finish().await;
 }
@@ -223,12 +218,7 @@ async fn acked_bytes_survive_kill_9_of_all_nodes_once_their_logs_were_purged() {
 
     phase("the writer goes on by itself");
     load.advance(MIB).await;
-    let (journal, seed) = (load.journal().clone(), load.seed());
-    let total = load.stop().await;
-    assert_eq!(
-        verify_everywhere(&cluster, &journal, seed, total).await,
-        total
-    );
+    stop_and_verify(&cluster, load).await;
     cluster.converged().await;
     cluster.finish().await;
 }

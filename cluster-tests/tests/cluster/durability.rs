@@ -2,7 +2,7 @@
 
 use dos_cluster_tests::{Load, LoadOptions, TestCluster, phase};
 
-use crate::{verify_at, verify_everywhere, worker};
+use crate::{stop_and_verify, verify_at, worker};
 
 const MIB: u64 = 1 << 20;
 
@@ -27,12 +27,7 @@ async fn acked_bytes_survive_kill_9_of_the_leader_mid_stream() {
         cluster.nodes[leader].start();
         cluster.ready().await;
     }
-    let (journal, seed) = (load.journal().clone(), load.seed());
-    let total = load.stop().await;
-    assert_eq!(
-        verify_everywhere(&cluster, &journal, seed, total).await,
-        total
-    );
+    stop_and_verify(&cluster, load).await;
     cluster.converged().await;
     cluster.finish().await;
 }
@@ -57,12 +52,7 @@ async fn acked_bytes_survive_kill_9_of_all_nodes_at_once() {
     }
     phase("the writer goes on by itself");
     load.advance(MIB).await;
-    let (journal, seed) = (load.journal().clone(), load.seed());
-    let total = load.stop().await;
-    assert_eq!(
-        verify_everywhere(&cluster, &journal, seed, total).await,
-        total
-    );
+    stop_and_verify(&cluster, load).await;
     cluster.converged().await;
     cluster.finish().await;
 }

@@ -8,7 +8,7 @@ use dos_cluster_tests::{
     ClusterOptions, Load, LoadOptions, TestCluster, cluster::SETTLE_WITHIN, eventually, phase,
 };
 
-use crate::verify_everywhere;
+use crate::{stop_and_verify, verify_everywhere};
 
 /// A request for a vote in a term that no cluster here reaches by itself.
 fn vote(header: pb::PeerHeader) -> pb::RaftVoteRequest {
@@ -210,12 +210,7 @@ async fn a_node_that_comes_back_at_other_addresses_is_found_again() {
     }
     phase("after all have moved, nothing is at its old address");
     load.advance(100_000).await;
-    let (journal, seed) = (load.journal().clone(), load.seed());
-    let total = load.stop().await;
-    assert_eq!(
-        verify_everywhere(&cluster, &journal, seed, total).await,
-        total
-    );
+    stop_and_verify(&cluster, load).await;
     let listed = cluster.cli(&["member", "list"]).await.done().stdout;
     for node in &cluster.nodes {
         assert!(listed.contains(&node.addresses.peer), "{listed}");

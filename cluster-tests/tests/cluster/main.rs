@@ -28,7 +28,7 @@ mod tour;
 mod worker;
 
 use dos_cluster::domain::JournalRef;
-use dos_cluster_tests::{TestCluster, assert_pattern, raw};
+use dos_cluster_tests::{Load, TestCluster, assert_pattern, raw};
 
 fn journal(name: &str) -> JournalRef {
     name.parse().unwrap()
@@ -71,4 +71,15 @@ async fn verify_everywhere(
         "nobody writes, but lengths differ: {lengths:?}"
     );
     lengths[0]
+}
+
+/// Ends a writer in order, and checks that every node holds exactly what it wrote; answers the journal, the seed and the length.
+async fn stop_and_verify(cluster: &TestCluster, load: Load) -> (JournalRef, u64, u64) {
+    let (journal, seed) = (load.journal().clone(), load.seed());
+    let total = load.stop().await;
+    assert_eq!(
+        verify_everywhere(cluster, &journal, seed, total).await,
+        total
+    );
+    (journal, seed, total)
 }

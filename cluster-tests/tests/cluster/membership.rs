@@ -8,7 +8,7 @@ use dos_cluster_tests::{
     wait::check,
 };
 
-use crate::{verify_at, verify_everywhere};
+use crate::{stop_and_verify, verify_at, verify_everywhere};
 
 const MIB: u64 = 1 << 20;
 /// Two election timeouts: what a writer waits for at most when leadership is handed over.
@@ -167,12 +167,7 @@ async fn a_follower_that_was_down_past_a_purge_is_caught_up_by_a_snapshot_under_
         .await;
     load.advance(MIB).await;
     cluster.ready().await;
-    let (journal, seed) = (load.journal().clone(), load.seed());
-    let total = load.stop().await;
-    assert_eq!(
-        verify_everywhere(&cluster, &journal, seed, total).await,
-        total
-    );
+    let (journal, seed, total) = stop_and_verify(&cluster, load).await;
     cluster.converged().await;
 
     phase("what was installed survives kill -9");
@@ -217,12 +212,7 @@ async fn a_leader_that_is_removed_hands_over_and_does_not_come_back() {
     phase("it can be stopped and deleted; the others go on");
     cluster.nodes[leader].kill9();
     load.advance(MIB).await;
-    let (journal, seed) = (load.journal().clone(), load.seed());
-    let total = load.stop().await;
-    assert_eq!(
-        verify_everywhere(&cluster, &journal, seed, total).await,
-        total
-    );
+    stop_and_verify(&cluster, load).await;
     cluster.finish().await;
 }
 
@@ -265,11 +255,6 @@ async fn sigterm_hands_leadership_over_and_a_writer_sees_no_error() {
         cluster.nodes[leader].start();
         cluster.ready().await;
     }
-    let (journal, seed) = (load.journal().clone(), load.seed());
-    let total = load.stop().await;
-    assert_eq!(
-        verify_everywhere(&cluster, &journal, seed, total).await,
-        total
-    );
+    stop_and_verify(&cluster, load).await;
     cluster.finish().await;
 }
