@@ -19,6 +19,7 @@ use super::{
     log_store::LogStore,
     network::Network,
     peers::{Identity, PeerBook},
+    receive_snapshot::SnapshotReceiver,
     snapshot::SnapshotDir,
     state_machine::{StateMachine, StateView},
     status::{GroupStatus, Role, status_of},
@@ -111,7 +112,7 @@ pub struct Group {
     view: StateView,
     wal: Wal,
     peers: PeerBook,
-    snapshots: SnapshotDir,
+    receiver: SnapshotReceiver,
     heard: Heard,
     stop: Arc<Notify>,
 }
@@ -150,7 +151,9 @@ impl Group {
         store: Arc<dyn StateStore>,
     ) -> Result<Self, StartError> {
         let (snapshots, newest) = SnapshotDir::open(&options.snapshots_dir)?;
-        let (state_machine, view) = StateMachine::open(store, snapshots.clone(), newest)?;
+        let receiver = SnapshotReceiver::new(snapshots.clone(), store.clone());
+        let (state_machine, view) = StateMachine::open(store, snapshots, newest)?;
+        state_machine.cover_purge(&wal).await?;
         let peers = PeerBook::new(options.identity, view.clone());
         let raft = RaftHandle::new(
             options.identity.node.0,
@@ -173,7 +176,7 @@ impl Group {
             view,
             wal,
             peers,
-            snapshots,
+            receiver,
             heard: Heard::new(options.election_timeout),
             stop,
         })
@@ -185,7 +188,7 @@ impl Group {
         RaftService::new(
             self.raft.clone(),
             self.peers.clone(),
-            self.snapshots.clone(),
+            self.receiver.clone(),
             self.heard.clone(),
         )
     }
@@ -414,18 +417,6 @@ impl Group {
         self.raft
             .trigger()
             .transfer_leader(to.0)
-            .await
-            .map_err(|fatal| ProposeError::Stopped(fatal.to_string()))
-    }
-
-    /// Builds a snapshot now.
-    ///
-    /// # Errors
-    /// When Raft has stopped.
-    pub async fn build_snapshot(&self) -> Result<(), ProposeError> {
-        self.raft
-            .trigger()
-            .snapshot()
             .await
             .map_err(|fatal| ProposeError::Stopped(fatal.to_string()))
     }

@@ -1,17 +1,28 @@
 //! Receiving a snapshot: keep what arrives, verify all of it, sync it, and only then hand it to Raft.
+//!
+//! Two things are verified: that the files are those of the leader (their checksums), and that they are an image of a state
+//! (everything in it is read). The second is for a leader whose disk has changed what it wrote: its checksums are right, and an
+//! install would replace a good state by its damaged one. Raft stops for good when an install fails, so it comes before.
 
 use std::{
     collections::BTreeMap,
     io,
-    path::{Component, Path, PathBuf},
+    path::{Component, Path},
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use tonic::{Status, Streaming};
+use futures::{Stream, StreamExt};
+use tonic::Status;
 
-use super::snapshot::{SnapshotDir, SnapshotHandle, checksum};
+use super::{
+    snapshot::{SnapshotDir, SnapshotHandle, checksum},
+    types::{Applied, SnapshotMeta},
+};
 use crate::{
+    domain::NodeId,
     env::{fs, task},
     pb,
+    storage::{StorageError, state::StateStore},
 };
 
 /// Most files of one snapshot.
@@ -44,87 +55,176 @@ fn check(manifest: &pb::SnapshotManifest) -> Result<(), Status> {
     }
 }
 
-/// What is still wanted of an offered snapshot.
-///
-/// # Errors
-/// When the offer is malformed or the disk fails.
-pub(super) async fn wanted(
-    snapshots: &SnapshotDir,
-    manifest: pb::SnapshotManifest,
-) -> Result<Vec<pb::WantedFile>, Status> {
-    check(&manifest)?;
-    let snapshots = snapshots.clone();
-    let wanted = task::blocking(move || {
-        let dir = snapshots.incoming(manifest.id)?;
-        let mut wanted = Vec::new();
-        for file in manifest.files {
-            let path = dir.join(&file.name);
-            let have = if fs::exists(&path)? {
-                fs::open(&path)?.metadata()?.len()
-            } else {
-                0
-            };
-            // A file that is longer than it should be is not the one offered.
-            let from = if have > file.bytes { 0 } else { have };
-            if from < file.bytes || file.bytes == 0 {
-                wanted.push(pb::WantedFile {
-                    name: file.name,
-                    from,
-                });
-            }
-        }
-        io::Result::Ok(wanted)
-    });
-    wanted.await.map_err(|e| io_failed(&e))
+/// Takes the snapshots that leaders send. Clones share what they know.
+#[derive(Debug, Clone)]
+pub(super) struct SnapshotReceiver {
+    snapshots: SnapshotDir,
+    store: Arc<dyn StateStore>,
+    /// The damaged image that came last, and what is wrong with it: nothing of it is taken a second time.
+    damaged: Arc<Mutex<Option<(u64, String)>>>,
 }
 
-/// Receives the files of one snapshot and verifies it. What arrived stays for the next attempt when this one fails.
-///
-/// # Errors
-/// When the stream breaks off, a checksum does not match, or the disk fails.
-pub(super) async fn receive(
-    snapshots: &SnapshotDir,
-    manifest: &pb::SnapshotManifest,
-    mut chunks: Streaming<pb::SnapshotChunk>,
-) -> Result<SnapshotHandle, Status> {
-    check(manifest)?;
-    let dir = snapshots.incoming(manifest.id).map_err(|e| io_failed(&e))?;
-    let sizes: BTreeMap<String, u64> = manifest
-        .files
-        .iter()
-        .map(|file| (file.name.clone(), file.bytes))
-        .collect();
-    while let Some(chunk) = chunks.message().await? {
-        let size = sizes
-            .get(&chunk.file)
-            .copied()
-            .ok_or_else(|| refused(format!("no file {:?} was offered", chunk.file)))?;
-        let end = chunk
-            .at
-            .checked_add(chunk.data.len() as u64)
-            .filter(|end| *end <= size);
-        if end.is_none() {
-            return Err(refused(format!("bytes behind the end of {:?}", chunk.file)));
+impl SnapshotReceiver {
+    pub(super) fn new(snapshots: SnapshotDir, store: Arc<dyn StateStore>) -> Self {
+        Self {
+            snapshots,
+            store,
+            damaged: Arc::default(),
         }
-        if crc32c::crc32c(&chunk.data) != chunk.crc32c {
-            return Err(Status::data_loss(format!(
-                "{:?} was damaged on the way, at {}",
-                chunk.file, chunk.at
-            )));
+    }
+
+    /// What is still wanted of an offered snapshot.
+    ///
+    /// # Errors
+    /// When the offer is malformed, or of an image that was damaged; when the disk fails.
+    pub(super) async fn wanted(
+        &self,
+        manifest: pb::SnapshotManifest,
+    ) -> Result<Vec<pb::WantedFile>, Status> {
+        check(&manifest)?;
+        self.check_not_damaged(manifest.id)?;
+        let snapshots = self.snapshots.clone();
+        let wanted = task::blocking(move || {
+            let dir = snapshots.incoming(manifest.id)?;
+            let mut wanted = Vec::new();
+            for file in manifest.files {
+                let path = dir.join(&file.name);
+                let have = if fs::exists(&path)? {
+                    fs::open(&path)?.metadata()?.len()
+                } else {
+                    0
+                };
+                // A file that is longer than it should be is not the one offered.
+                let from = if have > file.bytes { 0 } else { have };
+                if from < file.bytes || file.bytes == 0 {
+                    wanted.push(pb::WantedFile {
+                        name: file.name,
+                        from,
+                    });
+                }
+            }
+            io::Result::Ok(wanted)
+        });
+        wanted.await.map_err(|e| io_failed(&e))
+    }
+
+    /// Receives the files of one snapshot and verifies it. What arrived stays for the next attempt when this one fails.
+    ///
+    /// # Errors
+    /// When the stream breaks off, a checksum does not match, the image is damaged or not of `meta`, or the disk fails.
+    pub(super) async fn receive(
+        &self,
+        manifest: &pb::SnapshotManifest,
+        meta: &SnapshotMeta,
+        mut chunks: impl Stream<Item = Result<pb::SnapshotChunk, Status>> + Unpin,
+    ) -> Result<SnapshotHandle, Status> {
+        check(manifest)?;
+        self.check_not_damaged(manifest.id)?;
+        let dir = self
+            .snapshots
+            .incoming(manifest.id)
+            .map_err(|e| io_failed(&e))?;
+        let sizes: BTreeMap<&str, u64> = manifest
+            .files
+            .iter()
+            .map(|file| (file.name.as_str(), file.bytes))
+            .collect();
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk?;
+            check_chunk(&chunk, sizes.get(chunk.file.as_str()).copied())?;
+            let path = dir.join(&chunk.file);
+            task::blocking(move || {
+                fs::write_all_at(&fs::open_or_create(&path)?, &chunk.data, chunk.at)
+            })
+            .await
+            .map_err(|e| io_failed(&e))?;
         }
-        let path = dir.join(&chunk.file);
+        let (receiver, files, meta) = (self.clone(), manifest.files.clone(), meta.clone());
+        let id = manifest.id;
+        let from = NodeId(manifest.header.as_ref().map_or(0, |header| header.from));
         task::blocking(move || {
-            fs::write_all_at(&fs::open_or_create(&path)?, &chunk.data, chunk.at)
+            verify_files(&dir, &files)?;
+            match receiver.verify_image(&dir, &meta) {
+                Ok(()) => receiver.snapshots.received(&dir).map_err(|e| io_failed(&e)),
+                Err(Unfit::Here(error)) => Err(io_failed(&error.into())),
+                Err(Unfit::Damaged(why)) => {
+                    receiver.snapshots.drop_incoming(&dir);
+                    tracing::error!(
+                        %from, %why,
+                        "the snapshot that was received is damaged, and this node keeps the state it has: {from} must not lead; \
+                         transfer leadership, remove it with `dos-cluster member remove {from}` and join it again with an empty \
+                         data directory"
+                    );
+                    Err(receiver.note_damaged(id, why))
+                }
+            }
         })
         .await
-        .map_err(|e| io_failed(&e))?;
     }
-    let files = manifest.files.clone();
-    task::blocking(move || verify(dir, &files)).await
+
+    fn verify_image(&self, dir: &Path, meta: &SnapshotMeta) -> Result<(), Unfit> {
+        let mark = self.store.verify(dir).map_err(|error| match error {
+            StorageError::StateDamaged { what, .. } => Unfit::Damaged(what),
+            StorageError::JournalDamaged {
+                journal, at, why, ..
+            } => Unfit::Damaged(format!("journal {journal} at offset {at}: {why}")),
+            other => Unfit::Here(other),
+        })?;
+        let found = Applied::decode(mark).map_err(|error| Unfit::Damaged(error.to_string()))?;
+        if found.meta() == *meta {
+            Ok(())
+        } else {
+            let found = found.meta();
+            Err(Unfit::Damaged(format!("it is of {found}, not of {meta}")))
+        }
+    }
+
+    fn check_not_damaged(&self, id: u64) -> Result<(), Status> {
+        let damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*damaged {
+            Some((known, why)) if *known == id => Err(damaged_image(why)),
+            _ => Ok(()),
+        }
+    }
+
+    fn note_damaged(&self, id: u64, why: String) -> Status {
+        let status = damaged_image(&why);
+        *self.damaged.lock().unwrap_or_else(PoisonError::into_inner) = Some((id, why));
+        status
+    }
+}
+
+/// Why an image is not handed to Raft.
+enum Unfit {
+    /// It is not what a store made.
+    Damaged(String),
+    /// It could not be read here.
+    Here(StorageError),
+}
+
+/// A precondition, so that the leader waits before it offers it again, and does not send it.
+fn damaged_image(why: &str) -> Status {
+    Status::failed_precondition(format!("this snapshot is damaged: {why}"))
+}
+
+/// A chunk lies within a file of `size`, and is as it was sent.
+fn check_chunk(chunk: &pb::SnapshotChunk, size: Option<u64>) -> Result<(), Status> {
+    let size = size.ok_or_else(|| refused(format!("no file {:?} was offered", chunk.file)))?;
+    let end = chunk.at.checked_add(chunk.data.len() as u64);
+    if end.is_none_or(|end| end > size) {
+        return Err(refused(format!("bytes behind the end of {:?}", chunk.file)));
+    }
+    if crc32c::crc32c(&chunk.data) != chunk.crc32c {
+        return Err(Status::data_loss(format!(
+            "{:?} was damaged on the way, at {}",
+            chunk.file, chunk.at
+        )));
+    }
+    Ok(())
 }
 
 /// Every file is there, whole and undamaged, and durable.
-fn verify(dir: PathBuf, files: &[pb::SnapshotFile]) -> Result<SnapshotHandle, Status> {
+fn verify_files(dir: &Path, files: &[pb::SnapshotFile]) -> Result<(), Status> {
     for file in files {
         let path = dir.join(&file.name);
         let open = fs::open_or_create(&path).map_err(|e| io_failed(&e))?;
@@ -145,6 +245,220 @@ fn verify(dir: PathBuf, files: &[pb::SnapshotFile]) -> Result<SnapshotHandle, St
         }
         open.sync_all().map_err(|e| io_failed(&e))?;
     }
-    fs::sync_dir(&dir).map_err(|e| io_failed(&e))?;
-    Ok(SnapshotHandle::new(dir))
+    fs::sync_dir(dir).map_err(|e| io_failed(&e))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use tempfile::TempDir;
+    use tonic::Code;
+
+    use super::*;
+    use crate::{
+        domain::State,
+        raft::types::{LeaderId, LogId},
+        storage::state::{MemStore, StateBatch},
+    };
+
+    fn receiver(dir: &Path) -> SnapshotReceiver {
+        let (snapshots, _) = SnapshotDir::open(&dir.join("snapshots")).unwrap();
+        SnapshotReceiver::new(
+            snapshots,
+            Arc::new(MemStore::open(&dir.join("state")).unwrap()),
+        )
+    }
+
+    fn file(name: &str, content: &[u8]) -> pb::SnapshotFile {
+        pb::SnapshotFile {
+            name: name.to_owned(),
+            bytes: content.len() as u64,
+            crc32c: crc32c::crc32c(content),
+        }
+    }
+
+    fn manifest(id: u64, files: Vec<pb::SnapshotFile>) -> pb::SnapshotManifest {
+        pb::SnapshotManifest {
+            id,
+            files,
+            ..Default::default()
+        }
+    }
+
+    fn put(path: &Path, content: &[u8]) {
+        fs::write_all_at(&fs::open_or_create(path).unwrap(), content, 0).unwrap();
+    }
+
+    /// The one file of an image that ends at `index`, as a member would send it.
+    fn image(index: u64) -> (SnapshotMeta, String, Vec<u8>) {
+        let dir = TempDir::new().unwrap();
+        let store = MemStore::open(&dir.path().join("state")).unwrap();
+        let applied = Applied {
+            log_id: Some(LogId {
+                leader_id: LeaderId {
+                    term: 1,
+                    node_id: 1,
+                },
+                index,
+            }),
+            ..Applied::default()
+        };
+        let batch = StateBatch::new(&State::default(), Vec::new(), applied.encode());
+        store.write(batch).unwrap();
+        let image = dir.path().join("image");
+        store.snapshot(&image).unwrap();
+        let name = fs::list_dir(&image).unwrap().remove(0);
+        let content = fs::read(image.join(&name)).unwrap();
+        (applied.meta(), name.into_string().unwrap(), content)
+    }
+
+    async fn send(
+        receiver: &SnapshotReceiver,
+        id: u64,
+        meta: &SnapshotMeta,
+        (name, content): (&str, &[u8]),
+    ) -> Result<SnapshotHandle, Status> {
+        let manifest = manifest(id, vec![file(name, content)]);
+        receiver.wanted(manifest.clone()).await?;
+        let chunk = pb::SnapshotChunk {
+            manifest: None,
+            file: name.to_owned(),
+            at: 0,
+            data: Bytes::copy_from_slice(content),
+            crc32c: crc32c::crc32c(content),
+        };
+        let chunks = futures::stream::iter([Ok(chunk)]);
+        receiver.receive(&manifest, meta, chunks).await
+    }
+
+    #[test]
+    fn a_manifest_with_a_name_that_leads_elsewhere_is_refused() {
+        for name in ["../x", "/x", "a/b", "", ".", "..", "a/"] {
+            let status = check(&manifest(1, vec![file(name, b"")])).unwrap_err();
+            assert_eq!(status.code(), Code::InvalidArgument, "{name:?}");
+        }
+        check(&manifest(1, vec![file("000012.sst", b"")])).unwrap();
+    }
+
+    #[test]
+    fn a_manifest_of_too_many_files_is_refused() {
+        let files = |count| manifest(1, vec![file("x", b""); count]);
+        check(&files(FILES_MAX)).unwrap();
+        let status = check(&files(FILES_MAX + 1)).unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument);
+    }
+
+    #[test]
+    fn a_chunk_that_fits_no_offered_file_or_its_checksum_is_refused() {
+        let chunk = |at| pb::SnapshotChunk {
+            at,
+            data: Bytes::from_static(b"abc"),
+            crc32c: crc32c::crc32c(b"abc"),
+            ..Default::default()
+        };
+        let code = |chunk, size| check_chunk(&chunk, size).map_err(|status| status.code());
+        assert_eq!(code(chunk(4), Some(7)), Ok(()));
+        assert_eq!(code(chunk(5), Some(7)), Err(Code::InvalidArgument));
+        assert_eq!(code(chunk(u64::MAX), Some(7)), Err(Code::InvalidArgument));
+        assert_eq!(code(chunk(4), None), Err(Code::InvalidArgument));
+        let changed = pb::SnapshotChunk {
+            data: Bytes::from_static(b"abd"),
+            ..chunk(0)
+        };
+        assert_eq!(code(changed, Some(7)), Err(Code::DataLoss));
+    }
+
+    #[test]
+    fn a_file_with_a_wrong_checksum_goes_and_a_short_one_stays() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("x");
+        put(&path, b"half");
+        let verify = || verify_files(dir.path(), &[file("x", b"half and half")]);
+        assert_eq!(verify().unwrap_err().code(), Code::Unavailable);
+        assert_eq!(fs::read(&path).unwrap(), b"half");
+        put(&path, b"half and HALF");
+        assert_eq!(verify().unwrap_err().code(), Code::DataLoss);
+        assert!(!fs::exists(&path).unwrap());
+        put(&path, b"half and half");
+        verify().unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_offer_resumes_each_file_behind_what_is_there() {
+        let dir = TempDir::new().unwrap();
+        let receiver = receiver(dir.path());
+        let incoming = receiver.snapshots.incoming(5).unwrap();
+        put(&incoming.join("part"), b"half");
+        put(&incoming.join("whole"), b"whole");
+        put(&incoming.join("long"), b"longer than offered");
+        let files = vec![
+            file("part", b"half and half"),
+            file("whole", b"whole"),
+            file("long", b"long"),
+            file("none", b"x"),
+            file("empty", b""),
+        ];
+        let wanted = receiver.wanted(manifest(5, files.clone())).await.unwrap();
+        let wanted: Vec<_> = wanted
+            .iter()
+            .map(|file| (file.name.as_str(), file.from))
+            .collect();
+        assert_eq!(
+            wanted,
+            [("part", 4), ("long", 0), ("none", 0), ("empty", 0)]
+        );
+        // Another image begins anew.
+        let wanted = receiver.wanted(manifest(6, files)).await.unwrap();
+        assert!(wanted.iter().all(|file| file.from == 0));
+        assert!(!fs::exists(&incoming).unwrap());
+    }
+
+    /// An offer used to remove every other received image, also one that Raft was about to install.
+    #[tokio::test]
+    async fn a_received_image_stays_until_nobody_uses_it() {
+        let dir = TempDir::new().unwrap();
+        let receiver = receiver(dir.path());
+        let (meta, name, content) = image(9);
+        let first = send(&receiver, 1, &meta, (&name, &content)).await.unwrap();
+        // The same again, for its answer was lost, and one of another leader.
+        let again = send(&receiver, 1, &meta, (&name, &content)).await.unwrap();
+        receiver.wanted(manifest(2, Vec::new())).await.unwrap();
+        for image in [first, again] {
+            assert!(image.is_verified());
+            let image_dir = image.dir().to_owned();
+            assert_eq!(fs::read(image_dir.join(&name)).unwrap(), content);
+            drop(image);
+            assert!(!fs::exists(&image_dir).unwrap());
+        }
+        let left = fs::list_dir(&dir.path().join("snapshots")).unwrap();
+        assert_eq!(left, ["incoming-0000000000000002"]);
+        let snapshots = &dir.path().join("snapshots");
+        fs::create_private_dir_all(&snapshots.join("received-00")).unwrap();
+        SnapshotDir::open(snapshots).unwrap();
+        assert!(fs::list_dir(snapshots).unwrap().is_empty());
+    }
+
+    /// Its checksums are right: the leader's own disk has changed it.
+    #[tokio::test]
+    async fn a_leaders_damaged_image_is_refused_and_not_taken_again() {
+        let dir = TempDir::new().unwrap();
+        let receiver = receiver(dir.path());
+        let (meta, name, content) = image(9);
+        let mut bad = content.clone();
+        *bad.last_mut().unwrap() ^= 1;
+        let status = send(&receiver, 1, &meta, (&name, &bad)).await.unwrap_err();
+        assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
+        assert!(
+            fs::list_dir(&dir.path().join("snapshots"))
+                .unwrap()
+                .is_empty()
+        );
+        let again = receiver.wanted(manifest(1, Vec::new())).await;
+        assert_eq!(again.unwrap_err().code(), Code::FailedPrecondition);
+        // Whole, but not of the log id that is promised to Raft.
+        let (other, ..) = image(8);
+        let status = send(&receiver, 2, &other, (&name, &content)).await;
+        assert_eq!(status.unwrap_err().code(), Code::FailedPrecondition);
+        send(&receiver, 3, &meta, (&name, &content)).await.unwrap();
+    }
 }
