@@ -11,9 +11,13 @@ use openraft::{RaftSnapshotBuilder, storage::RaftStateMachine};
 
 use super::*;
 use crate::{
-    domain::{ClusterId, JournalId, NodeId, OffsetRange, State},
+    domain::{ClusterId, Command, JournalId, NodeId, OffsetRange, OpenWorker, State},
     pb::{self, raft_server::Raft as _},
-    raft::{Group, GroupOptions, Identity, snapshot::SnapshotHandle, types::SnapshotMeta},
+    raft::{
+        Group, GroupOptions, Identity, Role,
+        snapshot::SnapshotHandle,
+        types::{SnapshotMeta, member},
+    },
     storage::{
         StorageError as StoreError,
         state::{Chunk, StateBatch},
@@ -393,6 +397,45 @@ async fn wait_until(what: &str, condition: impl Fn() -> bool) {
     };
     let waited = tokio::time::timeout(Duration::from_secs(20), wait).await;
     waited.unwrap_or_else(|_| panic!("waited for {what}"));
+}
+
+/// It used to count only what it wrote since it was started.
+#[tokio::test]
+async fn a_node_that_is_started_often_builds_a_snapshot_of_what_earlier_runs_wrote() {
+    let dir = TempDir::new().unwrap();
+    let written = {
+        let options = options(dir.path(), 1 << 30);
+        let group = Group::start(options, open_wal(dir.path()), memory(dir.path()));
+        let group = group.await.unwrap();
+        let me = Peer {
+            incarnation: 1,
+            ..Peer::default()
+        };
+        group.form(vec![member(1, &me)]).await.unwrap();
+        wait_until("a leader", || group.status().role == Role::Leader).await;
+        for worker in 0..50 {
+            let worker = format!("job/worker-{worker}").parse().unwrap();
+            let open = OpenWorker {
+                worker,
+                epoch: None,
+                at_unix_ms: 1,
+            };
+            group.propose(Command::OpenWorker(open)).await.unwrap();
+        }
+        let written = group.wal().bytes_after(None);
+        assert!(written > 50 * 20, "{written}");
+        assert!(group.wal().bytes_after(Some(20)) < written);
+        assert_eq!(group.wal().bytes_after(Some(1000)), 0);
+        group.stop().await;
+        group.wal().close().await.unwrap();
+        written
+    };
+    let options = options(dir.path(), written);
+    let group = Group::start(options, open_wal(dir.path()), memory(dir.path()));
+    let group = group.await.unwrap();
+    wait_until("a snapshot", || group.status().snapshot_index > 40).await;
+    assert!(group.wal().stats().synced_bytes < written);
+    group.stop().await;
 }
 
 /// A deposed leader is told before it sends what nobody would install.
