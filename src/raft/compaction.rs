@@ -17,23 +17,34 @@ use crate::{
 /// How often the log's size is looked at.
 const PERIOD: Duration = Duration::from_millis(200);
 
+/// What compaction begins with.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Start {
+    /// Up to where the newest snapshot goes; `None` without one.
+    pub(super) snapshot: Option<u64>,
+    /// A snapshot is built after this much log.
+    pub(super) log_bytes: u64,
+}
+
 /// Runs until Raft stops or `stop` is notified.
-pub(super) fn start(raft: RaftHandle, wal: Wal, snapshot_log_bytes: u64, stop: Arc<Notify>) {
+pub(super) fn start(raft: RaftHandle, wal: Wal, start: Start, stop: Arc<Notify>) {
     task::spawn(async move {
         tokio::select! {
             () = stop.notified() => {}
-            () = run(&raft, &wal, snapshot_log_bytes) => {}
+            () = run(&raft, &wal, start) => {}
         }
     });
 }
 
-async fn run(raft: &RaftHandle, wal: &Wal, snapshot_log_bytes: u64) {
+async fn run(raft: &RaftHandle, wal: &Wal, start: Start) {
+    // The log that an earlier run has written since: a node that is started often builds a snapshot all the same.
+    let mut found = wal.bytes_after(start.snapshot);
     let mut synced_at_snapshot = wal.stats().synced_bytes;
-    let mut purge_next = snapshot_index(raft);
+    let mut purge_next = start.snapshot.unwrap_or(0);
     loop {
         time::sleep(PERIOD).await;
         let synced = wal.stats().synced_bytes;
-        if synced.saturating_sub(synced_at_snapshot) < snapshot_log_bytes {
+        if found.saturating_add(synced - synced_at_snapshot) < start.log_bytes {
             continue;
         }
         let before = snapshot_index(raft);
@@ -49,7 +60,7 @@ async fn run(raft: &RaftHandle, wal: &Wal, snapshot_log_bytes: u64) {
         if time::timeout(Duration::from_mins(5), built).await.is_err() {
             continue;
         }
-        synced_at_snapshot = synced;
+        (found, synced_at_snapshot) = (0, synced);
         if purge_next > 0 && raft.trigger().purge_log(purge_next).await.is_err() {
             return;
         }

@@ -19,6 +19,7 @@ use super::{
     log_store::LogStore,
     network::Network,
     peers::{Identity, PeerBook},
+    receive_snapshot::SnapshotReceiver,
     snapshot::SnapshotDir,
     state_machine::{StateMachine, StateView},
     status::{GroupStatus, Role, status_of},
@@ -27,7 +28,7 @@ use super::{
 use crate::{
     codec::wire::encode_command,
     domain::{Command, Member, NodeId, Outcome, Rejected, limits::COMMAND_BYTES_MAX},
-    env::time,
+    env::{task, time},
     storage::{state::StateStore, wal::Wal},
 };
 
@@ -111,7 +112,7 @@ pub struct Group {
     view: StateView,
     wal: Wal,
     peers: PeerBook,
-    snapshots: SnapshotDir,
+    receiver: SnapshotReceiver,
     heard: Heard,
     stop: Arc<Notify>,
 }
@@ -150,7 +151,9 @@ impl Group {
         store: Arc<dyn StateStore>,
     ) -> Result<Self, StartError> {
         let (snapshots, newest) = SnapshotDir::open(&options.snapshots_dir)?;
-        let (state_machine, view) = StateMachine::open(store, snapshots.clone(), newest)?;
+        let receiver = SnapshotReceiver::new(snapshots.clone(), store.clone());
+        let (state_machine, view) = StateMachine::open(store, snapshots, newest)?;
+        let snapshot = state_machine.cover_purge(&wal).await?;
         let peers = PeerBook::new(options.identity, view.clone());
         let raft = RaftHandle::new(
             options.identity.node.0,
@@ -165,7 +168,10 @@ impl Group {
         compaction::start(
             raft.clone(),
             wal.clone(),
-            options.snapshot_log_bytes,
+            compaction::Start {
+                snapshot,
+                log_bytes: options.snapshot_log_bytes,
+            },
             stop.clone(),
         );
         Ok(Self {
@@ -173,7 +179,7 @@ impl Group {
             view,
             wal,
             peers,
-            snapshots,
+            receiver,
             heard: Heard::new(options.election_timeout),
             stop,
         })
@@ -185,7 +191,7 @@ impl Group {
         RaftService::new(
             self.raft.clone(),
             self.peers.clone(),
-            self.snapshots.clone(),
+            self.receiver.clone(),
             self.heard.clone(),
         )
     }
@@ -316,7 +322,7 @@ impl Group {
         let mut metrics = self.raft.server_metrics();
         let (changed, watched) =
             watch::channel(metrics.borrow_watched().current_leader.map(NodeId));
-        crate::env::task::spawn(async move {
+        task::spawn(async move {
             while metrics.changed().await.is_ok() {
                 let leader = metrics.borrow_watched().current_leader.map(NodeId);
                 changed.send_if_modified(|known| std::mem::replace(known, leader) != leader);
@@ -418,23 +424,16 @@ impl Group {
             .map_err(|fatal| ProposeError::Stopped(fatal.to_string()))
     }
 
-    /// Builds a snapshot now.
-    ///
-    /// # Errors
-    /// When Raft has stopped.
-    pub async fn build_snapshot(&self) -> Result<(), ProposeError> {
-        self.raft
-            .trigger()
-            .snapshot()
-            .await
-            .map_err(|fatal| ProposeError::Stopped(fatal.to_string()))
-    }
-
-    /// Stops Raft on this node; the log is synced by closing it afterwards.
+    /// Stops Raft on this node, and flushes the state, so that the next start replays nothing; the log is synced by closing it
+    /// afterwards.
     pub async fn stop(&self) {
         self.stop.notify_waiters();
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(%error, "Raft did not stop cleanly");
+        }
+        let store = self.view.store().clone();
+        if let Err(error) = task::blocking(move || store.flush()).await {
+            tracing::info!(%error, "the state was not flushed; the log is replayed at the next start");
         }
     }
 }

@@ -34,10 +34,7 @@ impl LogStore {
     }
 
     fn read(&self, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
-        let entries = self
-            .wal
-            .entries(from..to, bytes_max)
-            .map_err(io::Error::other)?;
+        let entries = self.wal.entries(from..to, bytes_max)?;
         entries
             .into_iter()
             .map(|entry| entry_from_wal(entry).map_err(io::Error::other))
@@ -137,13 +134,13 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         self.wal
             .save_vote(vote_to_wal(vote))
             .await
-            .map_err(io::Error::other)
+            .map_err(io::Error::from)
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
         self.wal
             .save_committed(committed.as_ref().map(log_id_to_wal))
-            .map_err(io::Error::other)
+            .map_err(io::Error::from)
     }
 
     async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
@@ -161,18 +158,18 @@ impl RaftLogStorage<TypeConfig> for LogStore {
                 entries,
                 Box::new(move |synced| callback.io_completed(synced)),
             )
-            .map_err(io::Error::other)
+            .map_err(io::Error::from)
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
         self.wal
             .truncate_after(last.as_ref().map(log_id_to_wal))
-            .map_err(io::Error::other)
+            .map_err(io::Error::from)
     }
 
     async fn purge(&mut self, upto: LogId) -> io::Result<()> {
         self.wal
             .purge(log_id_to_wal(&upto))
-            .map_err(io::Error::other)
+            .map_err(io::Error::from)
     }
 }

@@ -3,6 +3,7 @@
 use futures::{Stream, StreamExt, stream::BoxStream};
 use openraft::{
     alias::SnapshotOf,
+    async_runtime::WatchReceiver,
     raft::{
         AppendEntriesRequest, AppendEntriesResponse, StreamAppendError, StreamAppendResult,
         TransferLeaderRequest, VoteRequest,
@@ -14,10 +15,10 @@ use super::{
     RaftHandle,
     heard::Heard,
     peers::PeerBook,
-    receive_snapshot,
-    snapshot::{SnapshotDir, SnapshotHandle},
+    receive_snapshot::SnapshotReceiver,
+    snapshot::SnapshotHandle,
     types::{
-        LogId, SnapshotMeta, TypeConfig, entry_from_pb, log_id_from_pb, log_id_to_pb,
+        LogId, SnapshotMeta, TypeConfig, Vote, entry_from_pb, log_id_from_pb, log_id_to_pb,
         stored_membership_from_pb, vote_from_pb, vote_to_pb,
     },
 };
@@ -28,7 +29,7 @@ use crate::{codec::CodecError, pb};
 pub struct RaftService {
     raft: RaftHandle,
     peers: PeerBook,
-    snapshots: SnapshotDir,
+    receiver: SnapshotReceiver,
     heard: Heard,
 }
 
@@ -44,15 +45,23 @@ impl RaftService {
     pub(super) fn new(
         raft: RaftHandle,
         peers: PeerBook,
-        snapshots: SnapshotDir,
+        receiver: SnapshotReceiver,
         heard: Heard,
     ) -> Self {
         Self {
             raft,
             peers,
-            snapshots,
+            receiver,
             heard,
         }
+    }
+
+    /// This node's vote, when it is newer than that of a leader who sends a snapshot. Raft decides when the snapshot is there;
+    /// this spares sending it.
+    fn newer_vote(&self, than: &Vote) -> Option<Vote> {
+        let ours = self.raft.metrics().borrow_watched().vote;
+        let rank = |vote: &Vote| (vote.leader_id, vote.committed);
+        (rank(&ours) > rank(than)).then_some(ours)
     }
 
     fn vote_request(
@@ -212,11 +221,18 @@ impl pb::raft_server::Raft for RaftService {
     ) -> Result<Response<pb::SnapshotWanted>, Status> {
         let manifest = request.into_inner();
         self.peers.check(manifest.header.as_ref())?;
-        let files = receive_snapshot::wanted(&self.snapshots, manifest).await?;
-        Ok(Response::new(pb::SnapshotWanted {
-            files,
-            higher_vote: None,
-        }))
+        let vote = vote_from_pb(manifest.vote).map_err(|e| bad(&e))?;
+        let wanted = match self.newer_vote(&vote) {
+            Some(newer) => pb::SnapshotWanted {
+                files: Vec::new(),
+                higher_vote: Some(vote_to_pb(&newer)),
+            },
+            None => pb::SnapshotWanted {
+                files: self.receiver.wanted(manifest).await?,
+                higher_vote: None,
+            },
+        };
+        Ok(Response::new(wanted))
     }
 
     async fn send_snapshot(
@@ -229,12 +245,26 @@ impl pb::raft_server::Raft for RaftService {
             first.ok_or_else(|| Status::invalid_argument("a snapshot begins with its manifest"))?;
         self.peers.check(manifest.header.as_ref())?;
         let vote = vote_from_pb(manifest.vote).map_err(|e| bad(&e))?;
+        if let Some(newer) = self.newer_vote(&vote) {
+            return Ok(Response::new(pb::RaftSnapshotResponse {
+                vote: Some(vote_to_pb(&newer)),
+            }));
+        }
         let meta = SnapshotMeta {
             last_log_id: manifest.last_log_id.map(log_id_from_pb),
             last_membership: stored_membership_from_pb(manifest.membership.clone())
                 .map_err(|e| bad(&e))?,
         };
-        let snapshot = receive_snapshot::receive(&self.snapshots, &manifest, chunks).await?;
+        // IMPORTANT: openraft ends the process over a snapshot that its leader cannot have.
+        if meta
+            .last_log_id
+            .is_some_and(|id| id.leader_id > vote.leader_id)
+        {
+            return Err(Status::invalid_argument(
+                "a snapshot of a later term than its leader's",
+            ));
+        }
+        let snapshot = self.receiver.receive(&manifest, &meta, chunks).await?;
         let files = manifest.files.len();
         let snapshot = SnapshotOf::<TypeConfig, SnapshotHandle> { meta, snapshot };
         let index = manifest.last_log_id.map_or(0, |id| id.index);

@@ -2,10 +2,13 @@
 //! never whole in memory.
 //!
 //! ```text
-//! snapshots/building      an image in the making; removed at start
 //! snapshots/INDEX-TERM-NODE   a complete image, renamed into place; only the newest is kept
-//! snapshots/incoming-ID   files received from a leader, kept between attempts so that a transfer resumes
+//! snapshots/building          an image in the making
+//! snapshots/incoming-ID       files received from a leader, kept between attempts so that a transfer resumes
+//! snapshots/received-NUMBER   all files of an image, verified; goes when it is installed, or when Raft has no use for it
 //! ```
+//! What is not a complete image goes at start, too. There is one `building`, and one newest image: whoever builds or installs
+//! has the [`Turn`].
 
 use std::{
     io,
@@ -16,6 +19,8 @@ use std::{
     },
 };
 
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
 use super::types::SnapshotMeta;
 use crate::{
     env::{fs, rng},
@@ -24,6 +29,7 @@ use crate::{
 
 const BUILDING: &str = "building";
 const INCOMING: &str = "incoming-";
+const RECEIVED: &str = "received-";
 const READ_BYTES: usize = 1024 * 1024;
 
 /// A complete image on disk. The directory goes when the last handle of a replaced image is dropped.
@@ -38,6 +44,7 @@ struct Inner {
     /// Tells attempts to send this image apart from attempts to send another.
     id: u64,
     replaced: AtomicBool,
+    verified: bool,
     files: OnceLock<Vec<pb::SnapshotFile>>,
 }
 
@@ -45,10 +52,23 @@ impl SnapshotHandle {
     /// The image in `dir`.
     #[must_use]
     pub fn new(dir: PathBuf) -> Self {
+        Self::with(dir, false)
+    }
+
+    /// The image in `dir`, which came from another node, was verified, and is removed once nobody uses it.
+    #[must_use]
+    pub fn received(dir: PathBuf) -> Self {
+        let handle = Self::with(dir, true);
+        handle.replaced();
+        handle
+    }
+
+    fn with(dir: PathBuf, verified: bool) -> Self {
         let inner = Inner {
             dir,
             id: rng::u64(),
             replaced: AtomicBool::new(false),
+            verified,
             files: OnceLock::new(),
         };
         Self {
@@ -66,6 +86,12 @@ impl SnapshotHandle {
     #[must_use]
     pub fn id(&self) -> u64 {
         self.inner.id
+    }
+
+    /// Whether all of it was read through since it came here.
+    #[must_use]
+    pub fn is_verified(&self) -> bool {
+        self.inner.verified
     }
 
     /// Removes the directory once nobody uses it.
@@ -132,10 +158,14 @@ pub fn checksum(path: &Path) -> io::Result<(u64, u32)> {
     Ok((bytes, crc))
 }
 
-/// The `snapshots/` directory of a node.
+/// The right to build or install an image, and to say which is the newest. Held until all of that is done.
+pub type Turn = OwnedMutexGuard<()>;
+
+/// The `snapshots/` directory of a node. Clones share it.
 #[derive(Debug, Clone)]
 pub struct SnapshotDir {
     dir: Arc<Path>,
+    turn: Arc<Mutex<()>>,
 }
 
 impl SnapshotDir {
@@ -163,12 +193,21 @@ impl SnapshotDir {
             }
         }
         let handle = newest.map(|(_, path)| SnapshotHandle::new(path));
-        Ok((Self { dir: dir.into() }, handle))
+        let snapshots = Self {
+            dir: dir.into(),
+            turn: Arc::default(),
+        };
+        Ok((snapshots, handle))
+    }
+
+    /// Waits until nobody else builds or installs.
+    pub async fn turn(&self) -> Turn {
+        self.turn.clone().lock_owned().await
     }
 
     /// Where the next image is built. Empty: what was there is removed.
     #[must_use]
-    pub fn building(&self) -> PathBuf {
+    pub fn building(&self, _turn: &Turn) -> PathBuf {
         let path = self.dir.join(BUILDING);
         remove_dir_all(&path);
         path
@@ -178,7 +217,12 @@ impl SnapshotDir {
     ///
     /// # Errors
     /// When it cannot be renamed or the directory not synced.
-    pub fn complete(&self, built: &Path, meta: &SnapshotMeta) -> io::Result<SnapshotHandle> {
+    pub fn complete(
+        &self,
+        _turn: &Turn,
+        built: &Path,
+        meta: &SnapshotMeta,
+    ) -> io::Result<SnapshotHandle> {
         let path = self.dir.join(name_of(meta));
         if fs::exists(&path)? {
             // IMPORTANT: the same log id is the same state, and the image that is there may be the one that a purge relied
@@ -206,6 +250,23 @@ impl SnapshotDir {
         let path = self.dir.join(wanted);
         fs::create_private_dir_all(&path)?;
         Ok(path)
+    }
+
+    /// Takes a verified image out of the reach of later offers. It is removed once nobody uses it.
+    ///
+    /// # Errors
+    /// When it cannot be renamed.
+    pub fn received(&self, incoming: &Path) -> io::Result<SnapshotHandle> {
+        // Not the image's own number: the leader may send it again while this one waits to be installed.
+        let path = self.dir.join(format!("{RECEIVED}{:016x}", rng::u64()));
+        fs::rename(incoming, &path)?;
+        fs::sync_dir(&self.dir)?;
+        Ok(SnapshotHandle::received(path))
+    }
+
+    /// Gives up an image that is being received.
+    pub fn drop_incoming(&self, incoming: &Path) {
+        remove_dir_all(incoming);
     }
 }
 

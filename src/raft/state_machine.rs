@@ -6,7 +6,7 @@
 use std::{
     io,
     sync::{
-        Arc, PoisonError, RwLock, RwLockReadGuard,
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -20,7 +20,7 @@ use openraft::{
 use tokio::sync::watch;
 
 use super::{
-    snapshot::{SnapshotDir, SnapshotHandle},
+    snapshot::{SnapshotDir, SnapshotHandle, Turn},
     types::{Answer, Applied, Entry, LogId, SnapshotMeta, StoredMembership, TypeConfig, member},
 };
 use crate::{
@@ -28,8 +28,8 @@ use crate::{
     domain::{Change, State},
     env::task,
     storage::{
-        StorageError,
         state::{StateBatch, StateStore},
+        wal::Wal,
     },
 };
 
@@ -89,8 +89,11 @@ pub struct StateMachine {
     applied_index: watch::Sender<u64>,
     installs: Arc<AtomicU64>,
     snapshots: SnapshotDir,
-    current: Arc<RwLock<Option<(SnapshotMeta, SnapshotHandle)>>>,
+    current: Current,
 }
+
+/// The newest snapshot. Replaced only by whoever has the [`Turn`].
+type Current = Arc<RwLock<Option<(SnapshotMeta, SnapshotHandle)>>>;
 
 fn other(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
     io::Error::other(error)
@@ -106,12 +109,12 @@ impl StateMachine {
         snapshots: SnapshotDir,
         newest: Option<SnapshotHandle>,
     ) -> io::Result<(Self, StateView)> {
-        let applied = Applied::decode(store.applied().map_err(other)?).map_err(other)?;
-        let state = Arc::new(RwLock::new(store.load().map_err(other)?));
+        let applied = Applied::decode(store.applied()?).map_err(other)?;
+        let state = Arc::new(RwLock::new(store.load()?));
         let current = match newest {
             None => None,
             Some(handle) => {
-                let mark = store.snapshot_applied(handle.dir()).map_err(other)?;
+                let mark = store.snapshot_applied(handle.dir())?;
                 Some((Applied::decode(mark).map_err(other)?.meta(), handle))
             }
         };
@@ -138,6 +141,38 @@ impl StateMachine {
         ))
     }
 
+    /// Builds a snapshot when the newest one ends before the log begins; gives the index of the newest.
+    ///
+    /// A node that was killed while it installed a snapshot has the state and not yet an image of it, and openraft purges the
+    /// log up to what is applied when it starts. With only the older image it could not bring a member up to its log once it
+    /// leads.
+    ///
+    /// # Errors
+    /// When the image cannot be made.
+    pub async fn cover_purge(&self, wal: &Wal) -> io::Result<Option<u64>> {
+        let newest = || {
+            let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+            let (meta, _) = current.as_ref()?;
+            meta.last_log_id.map(|id| id.index)
+        };
+        let applied = self.applied.log_id.map(|id| id.index);
+        let last = wal.last_log_id().map(|id| id.index);
+        // IMPORTANT: before Raft starts, for it purges up to what is applied when the log ends before that.
+        let purged = if last < applied {
+            applied
+        } else {
+            wal.last_purged().map(|id| id.index)
+        };
+        if newest() < purged.min(applied) {
+            let built = self.builder().build().await?;
+            tracing::info!(
+                index = index_of(built.0.last_log_id.as_ref()),
+                "built the snapshot that the log begins behind"
+            );
+        }
+        Ok(newest())
+    }
+
     fn apply_chunk(&mut self, chunk: Vec<EntryResponder<TypeConfig>>) -> io::Result<()> {
         let mut changes = Vec::new();
         let mut answers = Vec::with_capacity(chunk.len());
@@ -156,7 +191,7 @@ impl StateMachine {
                 answers.push((responder, answer));
             }
             let batch = StateBatch::new(&state, changes, self.applied.encode());
-            self.store.write(batch).map_err(other)?;
+            self.store.write(batch)?;
             // Whoever holds the records sees the index that they are of.
             self.applied_index
                 .send_replace(index_of(self.applied.log_id.as_ref()));
@@ -242,20 +277,16 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         meta: &SnapshotMeta,
         snapshot: SnapshotHandle,
     ) -> io::Result<()> {
-        let (store, dir) = (self.store.clone(), snapshot.dir().to_owned());
+        let turn = self.snapshots.turn().await;
         self.installs.fetch_add(1, Ordering::SeqCst);
+        let builder = self.builder();
+        let promised = meta.clone();
         let installed = task::blocking(move || {
-            store.install(&dir)?;
-            Ok::<_, StorageError>((store.applied()?, store.load()?))
+            let installed = builder.install(&promised, &snapshot)?;
+            io::Result::Ok((turn, installed))
         });
-        let (applied, loaded) = installed.await.map_err(other)?;
-        let applied = Applied::decode(applied).map_err(other)?;
-        if applied.log_id != meta.last_log_id {
-            return Err(io::Error::other(format!(
-                "the snapshot installed ends at {:?}, but {:?} was promised",
-                applied.log_id, meta.last_log_id
-            )));
-        }
+        // After an error it stays odd: nothing is read any more from a node that is about to stop.
+        let (turn, (applied, loaded)) = installed.await?;
         self.applied = applied;
         {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
@@ -263,13 +294,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             self.applied_index
                 .send_replace(index_of(self.applied.log_id.as_ref()));
         }
-        // After an error above it stays odd: nothing is read any more from a node that is about to stop.
         self.installs.fetch_add(1, Ordering::SeqCst);
         // openraft asks for the current snapshot at any time from now on.
-        let (_, current) = self.builder().build().await?;
-        if current.dir() != snapshot.dir() {
-            snapshot.replaced();
-        }
+        self.builder().build_in(turn).await?;
         Ok(())
     }
 
@@ -287,33 +314,72 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 }
 
 /// Builds an image beside the applying: what it holds is read from the image itself.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct SnapshotBuilder {
     store: Arc<dyn StateStore>,
     snapshots: SnapshotDir,
-    current: Arc<RwLock<Option<(SnapshotMeta, SnapshotHandle)>>>,
+    current: Current,
 }
 
 impl SnapshotBuilder {
     async fn build(&self) -> io::Result<(SnapshotMeta, SnapshotHandle)> {
-        let (store, snapshots) = (self.store.clone(), self.snapshots.clone());
-        let built = task::blocking(move || {
-            let building = snapshots.building();
-            store.snapshot(&building).map_err(other)?;
-            let applied = Applied::decode(store.snapshot_applied(&building).map_err(other)?)
-                .map_err(other)?;
-            let meta = applied.meta();
-            let handle = snapshots.complete(&building, &meta)?;
-            io::Result::Ok((meta, handle))
-        });
-        let (meta, handle) = built.await?;
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, older)) = current.replace((meta.clone(), handle.clone()))
-            && older.dir() != handle.dir()
-        {
+        let turn = self.snapshots.turn().await;
+        self.build_in(turn).await
+    }
+
+    /// The turn goes along: a build ends in order also when nobody waits for it any more.
+    async fn build_in(&self, turn: Turn) -> io::Result<(SnapshotMeta, SnapshotHandle)> {
+        let builder = self.clone();
+        task::blocking(move || builder.build_now(&turn)).await
+    }
+
+    /// The newest image: the one that is there, when nothing was applied since.
+    fn build_now(&self, turn: &Turn) -> io::Result<(SnapshotMeta, SnapshotHandle)> {
+        let applied = Applied::decode(self.store.applied()?).map_err(other)?;
+        let current = self.current().clone();
+        if let Some(current) = current.filter(|(meta, _)| meta.last_log_id >= applied.log_id) {
+            return Ok(current);
+        }
+        let building = self.snapshots.building(turn);
+        self.store.snapshot(&building)?;
+        // Newer than the mark above when something was applied meanwhile.
+        let mark = self.store.snapshot_applied(&building)?;
+        let meta = Applied::decode(mark).map_err(other)?.meta();
+        let handle = self.snapshots.complete(turn, &building, &meta)?;
+        let older = self.current().replace((meta.clone(), handle.clone()));
+        if let Some((_, older)) = older.filter(|(_, older)| older.dir() != handle.dir()) {
             older.replaced();
         }
         Ok((meta, handle))
+    }
+
+    /// Replaces the state by an image that is what `promised` says.
+    fn install(
+        &self,
+        promised: &SnapshotMeta,
+        image: &SnapshotHandle,
+    ) -> io::Result<(Applied, State)> {
+        let mark = if image.is_verified() {
+            self.store.snapshot_applied(image.dir())?
+        } else {
+            self.store.verify(image.dir())?
+        };
+        let applied = Applied::decode(mark).map_err(other)?;
+        if applied.log_id != promised.last_log_id {
+            return Err(io::Error::other(format!(
+                "the snapshot to install ends at {:?}, but {:?} was promised",
+                applied.log_id, promised.last_log_id
+            )));
+        }
+        let state = self.store.install(image.dir())?;
+        // A state store that lost more than its snapshot gets it back, and consumes it.
+        self.current()
+            .take_if(|(_, current)| current.dir() == image.dir());
+        Ok((applied, state))
+    }
+
+    fn current(&self) -> RwLockWriteGuard<'_, Option<(SnapshotMeta, SnapshotHandle)>> {
+        self.current.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -36,6 +36,8 @@ pub(super) fn run_all(open: impl Fn(&Path) -> Opened) {
     a_snapshot_does_not_overwrite(&open);
     an_installed_image_replaces_everything(&open);
     what_is_no_image_is_not_installed(&open);
+    a_damaged_image_is_refused_and_the_old_state_stays(&open);
+    an_image_that_lacks_bytes_of_a_journal_is_refused(&open);
     a_flipped_bit_is_never_served(&open);
 }
 
@@ -696,11 +698,92 @@ fn what_is_no_image_is_not_installed(open: &impl Fn(&Path) -> Opened) {
     fs::create_dir_all(&image).unwrap();
     std::fs::copy(std::env::current_exe().unwrap(), image.join("CURRENT")).unwrap();
     assert!(driver.store.snapshot_applied(&image).is_err());
+    assert!(driver.store.verify(&image).is_err());
     assert!(driver.store.install(&image).is_err());
-    assert!(driver.store.install(&dir.path().join("nowhere")).is_err());
+    let nowhere = dir.path().join("nowhere");
+    assert!(driver.store.verify(&nowhere).is_err());
+    assert!(driver.store.install(&nowhere).is_err());
     driver.check();
     driver.flush_and_reopen(dir.path(), open);
     driver.check();
+}
+
+/// As of a leader whose disk flips bits: the receiver must not give its good state for that.
+fn a_damaged_image_is_refused_and_the_old_state_stays(open: &impl Fn(&Path) -> Opened) {
+    let chunk = b"bytes that no other file holds";
+    let record = b"\x12\x03job\x1a\x02w1";
+    let (dir, mut driver) = fresh(open);
+    let journal = driver.open_journal("a");
+    driver.append(journal, &[1; 5000]);
+    driver.append(journal, chunk);
+    driver.write();
+    let image = dir.path().join("image");
+    driver.store.snapshot(&image).unwrap();
+
+    let follower_dir = dir.path().join("follower");
+    fs::create_dir_all(&follower_dir).unwrap();
+    let mut follower = Driver::new(open(&follower_dir.join("state")).unwrap());
+    let kept = follower.open_journal("kept");
+    follower.append(kept, b"what this node knows");
+    follower.write();
+    let good = follower.store.verify(&image).unwrap();
+    assert_eq!(good, Some(mark(driver.log_index)));
+    for (nth, pattern) in [&chunk[..], record].into_iter().enumerate() {
+        let bad = dir.path().join(format!("bad-{nth}"));
+        copy_dir(&image, &bad);
+        assert_eq!(flip_a_bit_of(pattern, &bad), 1);
+        let error = follower.store.verify(&bad).unwrap_err();
+        assert!(damaged(&error), "{error}");
+        if pattern == record {
+            let error = follower.store.install(&bad).unwrap_err();
+            assert!(damaged(&error), "{error}");
+        }
+        follower.append(kept, b", and goes on");
+        follower.write();
+        follower.check();
+    }
+    follower.flush_and_reopen(&follower_dir, open);
+    follower.check();
+    follower.store.install(&image).unwrap();
+    check_is(
+        &*follower.store,
+        &driver.model,
+        Some(mark(driver.log_index)),
+    );
+}
+
+fn an_image_that_lacks_bytes_of_a_journal_is_refused(open: &impl Fn(&Path) -> Opened) {
+    let chunk = |journal, at, data| Change::Chunk {
+        journal,
+        at: Offset(at),
+        data: Bytes::from_static(data),
+    };
+    let wrongs: [&dyn Fn(JournalId) -> Change; 4] = [
+        &|journal| chunk(journal, 12, b"behind a hole"),
+        &|journal| chunk(journal, 10, b"behind the tail"),
+        &|journal| Change::Cut {
+            journal,
+            at: Offset(7),
+        },
+        &|_| chunk(JournalId(77), 0, b"of no journal"),
+    ];
+    for wrong in wrongs {
+        let (dir, mut driver) = fresh(open);
+        let journal = driver.open_journal("a");
+        driver.append(journal, b"0123456789");
+        driver.write();
+        let (good, bad) = (dir.path().join("good"), dir.path().join("bad"));
+        driver.store.snapshot(&good).unwrap();
+        driver.store.verify(&good).unwrap();
+        let batch = StateBatch::new(&driver.model.state, vec![wrong(journal)], mark(1));
+        driver.store.write(batch).unwrap();
+        driver.store.snapshot(&bad).unwrap();
+        let error = driver.store.verify(&bad).unwrap_err();
+        assert!(
+            matches!(error, StorageError::JournalDamaged { .. }),
+            "{error}"
+        );
+    }
 }
 
 fn a_flipped_bit_is_never_served(open: &impl Fn(&Path) -> Opened) {

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
 use bytes::{Buf, Bytes};
 
 use super::batch::chunk_key;
-use super::read::{Loader, RangeReader, applied_mark, shortened};
+use super::read::{ChunkCheck, Loader, RangeReader, applied_mark, shortened};
 use super::{Chunk, GROUP, StateBatch, StateStore};
 use crate::codec::key::{Key, KeyKind, MetaItem};
 use crate::codec::value;
@@ -70,14 +70,7 @@ impl StateStore for MemStore {
     }
 
     fn load(&self) -> Result<State, StorageError> {
-        let mut loader = Loader::default();
-        let chunks = Key::prefix(KeyKind::Chunk, GROUP);
-        for (key, raw) in self.live().iter() {
-            if !key.starts_with(&chunks) {
-                loader.push(&self.image, key, raw.clone())?;
-            }
-        }
-        loader.finish(&self.image)
+        load(&self.image, &self.live())
     }
 
     fn write(&self, batch: StateBatch) -> Result<(), StorageError> {
@@ -157,8 +150,29 @@ impl StateStore for MemStore {
         crashsafe::sync_parent(dir)
     }
 
-    fn install(&self, dir: &Path) -> Result<(), StorageError> {
+    fn snapshot_applied(&self, dir: &Path) -> Result<Option<Bytes>, StorageError> {
+        let (_, entries) = read_image(dir)?;
+        applied_in(&dir.join(IMAGE_NAME), &entries)
+    }
+
+    fn verify(&self, dir: &Path) -> Result<Option<Bytes>, StorageError> {
+        let (_, entries) = read_image(dir)?;
+        let image = dir.join(IMAGE_NAME);
+        let state = load(&image, &entries)?;
+        let mut check = ChunkCheck::new(&image, &state);
+        let chunks = Key::prefix(KeyKind::Chunk, GROUP);
+        for (key, raw) in &entries {
+            if key.starts_with(&chunks) {
+                check.push(key, raw.clone())?;
+            }
+        }
+        check.finish()?;
+        applied_in(&image, &entries)
+    }
+
+    fn install(&self, dir: &Path) -> Result<State, StorageError> {
         let (raw, entries) = read_image(dir)?;
+        let state = load(&dir.join(IMAGE_NAME), &entries)?;
         {
             let _writer = self.image_writer();
             crashsafe::replace(&self.image, &raw)?;
@@ -167,12 +181,8 @@ impl StateStore for MemStore {
                 .write()
                 .expect("a writer panicked: the entries are not to be trusted") = entries;
         }
-        fs::remove_dir_all(dir).map_err(StorageError::io("remove", dir))
-    }
-
-    fn snapshot_applied(&self, dir: &Path) -> Result<Option<Bytes>, StorageError> {
-        let (_, entries) = read_image(dir)?;
-        applied_in(&dir.join(IMAGE_NAME), &entries)
+        fs::remove_dir_all(dir).map_err(StorageError::io("remove", dir))?;
+        Ok(state)
     }
 
     fn bytes(&self) -> u64 {
@@ -180,6 +190,18 @@ impl StateStore for MemStore {
         let bytes = live.iter().map(|(key, raw)| key.len() + raw.len());
         bytes.map(|bytes| bytes as u64).sum()
     }
+}
+
+/// The records among all entries.
+fn load(path: &Path, entries: &Entries) -> Result<State, StorageError> {
+    let mut loader = Loader::default();
+    let chunks = Key::prefix(KeyKind::Chunk, GROUP);
+    for (key, raw) in entries {
+        if !key.starts_with(&chunks) {
+            loader.push(path, key, raw.clone())?;
+        }
+    }
+    loader.finish(path)
 }
 
 fn applied_in(path: &Path, entries: &Entries) -> Result<Option<Bytes>, StorageError> {

@@ -50,8 +50,8 @@ pub struct Chunk {
 /// Records and journal bytes on one disk. One writer at a time calls [`write`](Self::write) and
 /// [`install`](Self::install); everything else may be called from anywhere at any time. All calls block.
 ///
-/// After an error of `write`, `flush` or `install` the caller writes no more: what was to be written may be there or not,
-/// and opening the store again tells which.
+/// After an error of `write` or `flush`, or `Io` of `install`, the caller writes no more: what was to be written may be there
+/// or not, and opening the store again tells which.
 pub trait StateStore: Debug + Send + Sync + 'static {
     /// The applied mark of the last batch, as it was given; `None` when nothing was ever written.
     ///
@@ -100,19 +100,28 @@ pub trait StateStore: Debug + Send + Sync + 'static {
     /// `Io`, also when `dir` is there already; `StateDamaged`.
     fn snapshot(&self, dir: &Path) -> Result<(), StorageError>;
 
-    /// Replaces everything by the image in `dir`, which is consumed. Durable when this returns; a crash before that
-    /// leaves the old content or the new, whole. Reads in progress end on the old one. `dir` must be on the store's file
-    /// system.
-    ///
-    /// # Errors
-    /// `StateDamaged` when the image cannot be opened: the old content stays, and `dir` may be gone. `Io`.
-    fn install(&self, dir: &Path) -> Result<(), StorageError>;
-
     /// The applied mark of an image that [`snapshot`](Self::snapshot) made, here or at another member. Changes nothing.
     ///
     /// # Errors
     /// `StateDamaged` or `Io` when it is no such image.
     fn snapshot_applied(&self, dir: &Path) -> Result<Option<Bytes>, StorageError>;
+
+    /// Reads an image through, however large it is, and gives its applied mark: every record parses, and every journal's
+    /// bytes are there up to its tail, as they were written. Changes nothing.
+    ///
+    /// # Errors
+    /// `StateDamaged` or `JournalDamaged` when the image is not what a store made; `Io`.
+    fn verify(&self, dir: &Path) -> Result<Option<Bytes>, StorageError>;
+
+    /// Replaces everything by the image in `dir`, which is consumed, and gives the image's records. Durable when this
+    /// returns; a crash before that leaves the old content or the new, whole. Reads in progress end on the old one. `dir`
+    /// must be on the store's file system. The records are read before the old content goes, the journals' bytes are not:
+    /// an image from elsewhere is [verified](Self::verify) first.
+    ///
+    /// # Errors
+    /// `StateDamaged` when the image cannot be opened or a record is damaged: the old content stays and may be written to
+    /// as before, and `dir` may be gone. `Io`.
+    fn install(&self, dir: &Path) -> Result<State, StorageError>;
 
     /// Roughly how many bytes the store takes on disk, for metrics.
     fn bytes(&self) -> u64;

@@ -1,5 +1,6 @@
 //! From stored bytes to chunks and records. Every value is checked against its checksum before anything is made of it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -58,7 +59,7 @@ impl<'a> RangeReader<'a> {
 
     /// Takes the next stored chunk.
     pub(super) fn push(&mut self, key: &[u8], raw: Bytes) -> Result<(), StorageError> {
-        let (at, data) = open_chunk(self.path, key, raw)?;
+        let (_, at, data) = open_chunk(self.path, key, raw)?;
         let fits = if self.chunks.is_empty() {
             at <= self.next
         } else {
@@ -106,8 +107,12 @@ fn within(distance: u64, len: usize) -> usize {
     usize::try_from(distance).map_or(len, |distance| distance.min(len))
 }
 
-/// Checks a stored chunk; gives where it begins and its bytes.
-fn open_chunk(path: &Path, key: &[u8], raw: Bytes) -> Result<(Offset, Bytes), StorageError> {
+/// Checks a stored chunk; gives its journal, where it begins and its bytes.
+fn open_chunk(
+    path: &Path,
+    key: &[u8],
+    raw: Bytes,
+) -> Result<(JournalId, Offset, Bytes), StorageError> {
     let damaged = |what| StorageError::StateDamaged {
         path: path.to_owned(),
         what,
@@ -118,7 +123,7 @@ fn open_chunk(path: &Path, key: &[u8], raw: Bytes) -> Result<(Offset, Bytes), St
         Err(error) => return Err(damaged(error.to_string())),
     };
     match value::open("chunk", raw) {
-        Ok(data) => Ok((at, data)),
+        Ok(data) => Ok((journal, at, data)),
         Err(error) => Err(StorageError::JournalDamaged {
             path: path.to_owned(),
             journal,
@@ -136,7 +141,7 @@ pub(super) fn shortened(
     cut: Offset,
     stored: (&[u8], Bytes),
 ) -> Result<Option<Entry>, StorageError> {
-    let (at, data) = open_chunk(path, stored.0, stored.1)?;
+    let (_, at, data) = open_chunk(path, stored.0, stored.1)?;
     let kept = within(cut.since(at), data.len());
     Ok((kept < data.len()).then(|| (chunk_key(journal, at), value::seal(&data[..kept]))))
 }
@@ -147,6 +152,73 @@ pub(super) fn applied_mark(path: &Path, raw: Bytes) -> Result<Bytes, StorageErro
         path: path.to_owned(),
         what: error.to_string(),
     })
+}
+
+/// Checks that the chunks of an image are those of its journals, whole. Give it all of them, in key order.
+#[derive(Debug)]
+pub(super) struct ChunkCheck<'a> {
+    path: &'a Path,
+    state: &'a State,
+    /// Up to where each journal's chunks go.
+    ends: BTreeMap<JournalId, Offset>,
+}
+
+impl<'a> ChunkCheck<'a> {
+    /// Over the records of the image in `path`.
+    pub(super) fn new(path: &'a Path, state: &'a State) -> Self {
+        Self {
+            path,
+            state,
+            ends: BTreeMap::new(),
+        }
+    }
+
+    /// Takes the next stored chunk.
+    pub(super) fn push(&mut self, key: &[u8], raw: Bytes) -> Result<(), StorageError> {
+        let (journal, at, data) = open_chunk(self.path, key, raw)?;
+        let next = self.ends.entry(journal).or_insert(Offset::ZERO);
+        match at.advance(data.len()) {
+            Some(end) if at == *next && end > at => {
+                *next = end;
+                Ok(())
+            }
+            _ => {
+                let next = *next;
+                let why = format!("the stored chunk there is {at} with {} bytes", data.len());
+                Err(self.damaged(journal, next, why))
+            }
+        }
+    }
+
+    /// Ends the check: every journal reaches its tail, and there are no bytes of anything else.
+    pub(super) fn finish(self) -> Result<(), StorageError> {
+        for (journal, end) in &self.ends {
+            if self.state.journal_by_id(*journal).is_none() {
+                return Err(self.damaged(
+                    *journal,
+                    *end,
+                    "no record names this journal".to_owned(),
+                ));
+            }
+        }
+        for journal in self.state.journals() {
+            let end = self.ends.get(&journal.id).copied().unwrap_or(Offset::ZERO);
+            if end != journal.tail {
+                let why = format!("its chunks end here, its record says {}", journal.tail);
+                return Err(self.damaged(journal.id, end, why));
+            }
+        }
+        Ok(())
+    }
+
+    fn damaged(&self, journal: JournalId, at: Offset, why: String) -> StorageError {
+        StorageError::JournalDamaged {
+            path: self.path.to_owned(),
+            journal,
+            at,
+            why,
+        }
+    }
 }
 
 /// Puts a state together from its records.

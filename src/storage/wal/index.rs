@@ -124,6 +124,16 @@ impl DiskIndex {
         self.locations.get(position).copied()
     }
 
+    /// Length of the records of the entries behind `index`, or of all.
+    pub(super) fn bytes_after(&self, index: Option<u64>) -> u64 {
+        let behind = index.map_or(0, |index| (index + 1).saturating_sub(self.first));
+        let records = self.locations.iter();
+        records
+            .skip(usize::try_from(behind).unwrap_or(usize::MAX))
+            .map(|location| u64::from(location.bytes))
+            .sum()
+    }
+
     /// The first entry that is held.
     pub(super) fn first_log_id(&self) -> Option<LogId> {
         let Location { term, node_id, .. } = *self.locations.front()?;

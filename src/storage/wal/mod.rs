@@ -414,6 +414,12 @@ impl Wal {
         self.shared.lock().log_id(index)
     }
 
+    /// Bytes on disk of the durable entries behind `index`; of all that are held for `None`. Looks at each of them.
+    #[must_use]
+    pub fn bytes_after(&self, index: Option<u64>) -> u64 {
+        self.shared.lock().disk.bytes_after(index)
+    }
+
     /// Entries of `range`, in order, as many as fit `bytes_max` payload bytes but at least one (unless the range is
     /// empty). From memory if they are recent; else from disk, verified, which blocks: call it with `env::task::blocking`
     /// where that matters. An index that is not held is [`StorageError::NotHeld`]; bytes that do not verify are

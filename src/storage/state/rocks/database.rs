@@ -12,11 +12,11 @@ use rocksdb::{
 
 use super::super::GROUP;
 use super::super::batch::{Entry, chunk_key};
-use super::super::read::{applied_mark, shortened};
+use super::super::read::{ChunkCheck, Loader, applied_mark, shortened};
 use super::RocksOptions;
 use super::layout::database_path;
 use crate::codec::key::{Key, MetaItem};
-use crate::domain::{JournalId, Offset};
+use crate::domain::{JournalId, Offset, State};
 use crate::env::fs;
 use crate::storage::StorageError;
 
@@ -51,15 +51,9 @@ impl Database {
         let path = database_path(dir, number);
         let db =
             DB::open_cf_descriptors(&database_options(options, create), &path, families(options));
-        let db = db.map_err(|error| match error.kind() {
-            // Something must be there and is not.
-            ErrorKind::InvalidArgument | ErrorKind::IOError if !create && lacks_a_file(&error) => {
-                StorageError::StateDamaged {
-                    path: path.clone(),
-                    what: error.into_string(),
-                }
-            }
-            _ => rocks("open", &path)(error),
+        let db = db.map_err(|error| match create {
+            true => rocks("open", &path)(error),
+            false => not_opened(&path, error),
         });
         Ok(Self {
             db: db?,
@@ -71,14 +65,14 @@ impl Database {
 
     /// Opens an image for reading; nothing in it changes.
     pub(super) fn open_image(dir: &Path) -> Result<Self, StorageError> {
-        // A small cache: one record is read.
+        // A small cache: nothing is read twice.
         let memory = RocksOptions {
             memory_bytes: 1 << 20,
         };
         let options = database_options(memory, false);
         let db = DB::open_cf_descriptors_read_only(&options, dir, families(memory), false);
         Ok(Self {
-            db: db.map_err(rocks("open", dir))?,
+            db: db.map_err(|error| not_opened(dir, error))?,
             path: dir.to_owned(),
             number: 0,
             removal: Removal::default(),
@@ -137,6 +131,39 @@ impl Database {
             },
             _ => rocks("read", &self.path)(error),
         })
+    }
+
+    /// All records, put together.
+    pub(super) fn load(&self) -> Result<State, StorageError> {
+        let mut loader = Loader::default();
+        self.scan(self.records()?, |key, raw| {
+            loader.push(&self.path, key, raw)
+        })?;
+        loader.finish(&self.path)
+    }
+
+    /// Reads all chunks and compares them with the records.
+    pub(super) fn check_chunks(&self, state: &State) -> Result<(), StorageError> {
+        let mut check = ChunkCheck::new(&self.path, state);
+        self.scan(self.chunks()?, |key, raw| check.push(key, raw))?;
+        check.finish()
+    }
+
+    /// Reads a whole column family.
+    fn scan(
+        &self,
+        family: &ColumnFamily,
+        mut each: impl FnMut(&[u8], Bytes) -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        let mut options = ReadOptions::default();
+        options.fill_cache(false);
+        let mut entries = self.iterator(family, options);
+        entries.seek_to_first();
+        while let Some((key, raw)) = entries.item() {
+            each(key, Bytes::copy_from_slice(raw))?;
+            entries.next();
+        }
+        entries.status().map_err(rocks("read", &self.path))
     }
 
     pub(super) fn applied(&self) -> Result<Option<Bytes>, StorageError> {
@@ -249,6 +276,19 @@ fn families(options: RocksOptions) -> Vec<ColumnFamilyDescriptor> {
         ColumnFamilyDescriptor::new(name, family)
     };
     vec![family(CHUNKS), family(RECORDS)]
+}
+
+/// Why a database that must be there cannot be opened.
+fn not_opened(path: &Path, error: rocksdb::Error) -> StorageError {
+    match error.kind() {
+        ErrorKind::InvalidArgument | ErrorKind::IOError if lacks_a_file(&error) => {
+            StorageError::StateDamaged {
+                path: path.to_owned(),
+                what: error.into_string(),
+            }
+        }
+        _ => rocks("open", path)(error),
+    }
 }
 
 /// Whether RocksDB found no database, or not all of its files. Only the text tells.

@@ -16,14 +16,14 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use bytes::Bytes;
 use rocksdb::checkpoint::Checkpoint;
-use rocksdb::{ColumnFamily, FlushOptions, ReadOptions, WriteBatch, WriteOptions, properties};
+use rocksdb::{ColumnFamily, FlushOptions, WriteBatch, WriteOptions, properties};
 
 use self::database::{Database, POINT_DELETES_MAX, rocks};
 use self::layout::{
     database_path, read_pointer, remove_if_there, remove_left_overs, write_pointer,
 };
 use super::batch::chunk_key;
-use super::read::{Loader, RangeReader};
+use super::read::RangeReader;
 use super::{Chunk, StateBatch, StateStore};
 use crate::domain::{JournalId, Offset, OffsetRange, State};
 use crate::env::fs;
@@ -103,16 +103,7 @@ impl StateStore for RocksStore {
     }
 
     fn load(&self) -> Result<State, StorageError> {
-        let database = self.current();
-        let mut loader = Loader::default();
-        let mut records = database.iterator(database.records()?, ReadOptions::default());
-        records.seek_to_first();
-        while let Some((key, raw)) = records.item() {
-            loader.push(&database.path, key, Bytes::copy_from_slice(raw))?;
-            records.next();
-        }
-        records.status().map_err(rocks("read", &database.path))?;
-        loader.finish(&database.path)
+        self.current().load()
     }
 
     fn write(&self, batch: StateBatch) -> Result<(), StorageError> {
@@ -191,7 +182,17 @@ impl StateStore for RocksStore {
         crashsafe::sync_parent(dir)
     }
 
-    fn install(&self, dir: &Path) -> Result<(), StorageError> {
+    fn snapshot_applied(&self, dir: &Path) -> Result<Option<Bytes>, StorageError> {
+        Database::open_image(dir)?.applied()
+    }
+
+    fn verify(&self, dir: &Path) -> Result<Option<Bytes>, StorageError> {
+        let image = Database::open_image(dir)?;
+        image.check_chunks(&image.load()?)?;
+        image.applied()
+    }
+
+    fn install(&self, dir: &Path) -> Result<State, StorageError> {
         let _writer = self.writer.lock().expect("an earlier writer panicked");
         let old = self.current();
         let number = old.number + 1;
@@ -200,8 +201,10 @@ impl StateStore for RocksStore {
         remove_if_there(&path)?;
         fs::rename(dir, &path).map_err(StorageError::io("rename", dir))?;
         fs::sync_dir(&self.dir).map_err(StorageError::io("sync directory", &self.dir))?;
-        let new = match Database::open(&self.dir, number, self.options, false) {
-            Ok(new) => new,
+        let opened = Database::open(&self.dir, number, self.options, false)
+            .and_then(|new| Ok((new.load()?, new)));
+        let (state, new) = match opened {
+            Ok(opened) => opened,
             Err(error) => {
                 remove_if_there(&path)?;
                 return Err(error);
@@ -216,11 +219,7 @@ impl StateStore for RocksStore {
         *current = Arc::new(new);
         drop(current);
         old.remove_when_dropped();
-        Ok(())
-    }
-
-    fn snapshot_applied(&self, dir: &Path) -> Result<Option<Bytes>, StorageError> {
-        Database::open_image(dir)?.applied()
+        Ok(state)
     }
 
     fn bytes(&self) -> u64 {
