@@ -166,6 +166,7 @@ async fn a_node_whose_write_fails_stops_itself_and_the_others_go_on() {
     for words in [
         "this node stops writing",
         "this node stops itself",
+        "Notification::StorageError",
         "error: ",
     ] {
         cluster.allow(words);

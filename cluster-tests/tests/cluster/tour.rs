@@ -37,6 +37,7 @@ impl Tour {
             for port in 0..PORTS {
                 block = block.replace(&(17_420 + port).to_string(), &(base + port).to_string());
             }
+            block = block.replace("make build\n", ""); // it is built: this test runs it
             let place = dir.join("tour");
             block = block.replace("/tmp/tour", place.to_str().unwrap());
             let path = programs.to_str().unwrap();
