@@ -21,8 +21,8 @@ use crate::{
 #[command(after_help = "\
 Examples:
   dos-cluster checkpoint list wordcount/w1
-  dos-cluster checkpoint line --job wordcount
-  dos-cluster checkpoint await --job wordcount 42 --timeout 1m")]
+  dos-cluster checkpoint line wordcount
+  dos-cluster checkpoint await wordcount 42 --timeout 1m")]
 pub(super) struct Checkpoint {
     #[command(subcommand)]
     verb: Verb,
@@ -40,25 +40,52 @@ enum Verb {
         floor: FloorArguments,
     },
     /// Show the recovery line: the newest checkpoint that every worker of the job has made durable
-    #[command(after_help = "Example:\n  dos-cluster checkpoint line --job wordcount")]
+    #[command(after_help = "\
+Examples:
+  dos-cluster checkpoint line wordcount
+  dos-cluster checkpoint line --job wordcount")]
     Line {
-        /// The job
-        #[arg(long)]
-        job: JobName,
+        #[command(flatten)]
+        job: JobArguments,
         #[command(flatten)]
         floor: FloorArguments,
     },
     /// Wait until every worker of the job has a checkpoint or a newer one; exit code 8 names the late ones after --timeout
     #[command(
-        after_help = "Example:\n  dos-cluster checkpoint await --job wordcount 0:42 --timeout 1m"
+        allow_missing_positional = true,
+        after_help = "\
+Examples:
+  dos-cluster checkpoint await wordcount 0:42 --timeout 1m
+  dos-cluster checkpoint await --job wordcount 42"
     )]
     Await {
-        /// The job
-        #[arg(long)]
-        job: JobName,
+        #[command(flatten)]
+        job: JobArguments,
         /// The checkpoint: 42, or 1:42 in rollback epoch 1
+        #[arg(value_name = "ID", required = true)]
         id: CheckpointId,
     },
+}
+
+/// The job: by its place, or by its name.
+#[derive(Debug, Args)]
+struct JobArguments {
+    /// The job
+    #[arg(value_name = "JOB")]
+    place: Option<JobName>,
+    /// The job, where it is not given by its place
+    #[arg(long = "job", value_name = "JOB", conflicts_with = "place")]
+    named: Option<JobName>,
+}
+
+impl JobArguments {
+    fn job(self, verb: &str) -> Result<JobName, Failure> {
+        let missing = || {
+            Failure::usage(format!("cannot {verb}: no job is named"))
+                .try_next("dos-cluster worker list, to see the jobs")
+        };
+        self.place.or(self.named).ok_or_else(missing)
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -117,9 +144,9 @@ struct Newest {
 }
 
 impl Newest {
-    fn of(newest: &pb::WorkerCheckpoint) -> Self {
+    fn of(job: &JobName, newest: &pb::WorkerCheckpoint) -> Self {
         Self {
-            worker: newest.worker.clone(),
+            worker: format!("{job}/{}", newest.worker),
             newest_checkpoint: newest.newest.map(checkpoint_name),
             at_unix_ms: newest.newest.map(|_| newest.at_unix_ms),
         }
@@ -152,8 +179,12 @@ impl Checkpoint {
     pub(super) async fn run(self, context: &Context) -> Result<Exit, Failure> {
         match self.verb {
             Verb::List { scope, floor } => list(context, &scope, floor).await,
-            Verb::Line { job, floor } => line(context, &job, floor).await,
-            Verb::Await { job, id } => await_line(context, &job, id).await,
+            Verb::Line { job, floor } => {
+                line(context, &job.job("show the recovery line")?, floor).await
+            }
+            Verb::Await { job, id } => {
+                await_line(context, &job.job("wait for a checkpoint")?, id).await
+            }
         }
     }
 }
@@ -199,7 +230,11 @@ async fn line(context: &Context, job: &JobName, floor: FloorArguments) -> Result
         line: answer.line.map(checkpoint_name),
         applied_index: answer.applied_index,
         stale: answer.stale,
-        workers: answer.workers.iter().map(Newest::of).collect(),
+        workers: answer
+            .workers
+            .iter()
+            .map(|newest| Newest::of(job, newest))
+            .collect(),
     };
     context.output.show(&line, |line| {
         let header = fields(&[
@@ -222,7 +257,11 @@ async fn await_line(context: &Context, job: &JobName, id: CheckpointId) -> Resul
         job: job.to_string(),
         checkpoint: id.to_string(),
         reached: answer.reached,
-        late: answer.late.iter().map(Newest::of).collect(),
+        late: answer
+            .late
+            .iter()
+            .map(|newest| Newest::of(job, newest))
+            .collect(),
     };
     context.output.show(&reached, |reached| {
         if reached.reached {
@@ -234,7 +273,7 @@ async fn await_line(context: &Context, job: &JobName, id: CheckpointId) -> Resul
     if reached.reached {
         return Ok(Exit::Done);
     }
-    let late: Vec<_> = reached
+    let late: Vec<_> = answer
         .late
         .iter()
         .map(|newest| newest.worker.as_str())

@@ -73,6 +73,14 @@ impl Failure {
         Self::new(Exit::Usage, message)
     }
 
+    /// Refused, and nothing was changed.
+    pub(super) fn refused(message: impl Into<String>) -> Self {
+        Self {
+            effect: Some(Effect::None),
+            ..Self::new(Exit::Refused, message)
+        }
+    }
+
     /// Whoever read our output has gone: no failure, and nothing to say.
     pub(super) fn output_closed() -> Self {
         Self::new(Exit::Done, "")

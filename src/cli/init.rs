@@ -39,6 +39,7 @@ impl Init {
             &self.nodes
         };
         let client = context.client_of(nodes)?;
+        refuse_twice(&client.addresses())?;
         let progress = Progress::spinner(format!("forming a cluster of {}", nodes.len()));
         let answer = client.init(nodes).await;
         drop(progress);
@@ -52,5 +53,38 @@ impl Init {
             format!("{header}\n{}", MemberRow::table(&formed.members))
         })?;
         Ok(Exit::Done)
+    }
+}
+
+/// A node that is named twice is a slip: it cannot be two members.
+fn refuse_twice(addresses: &[String]) -> Result<(), Failure> {
+    let twice = addresses.iter().enumerate().find(|(index, address)| {
+        let before = &addresses[..*index];
+        before
+            .iter()
+            .any(|other| other.eq_ignore_ascii_case(address))
+    });
+    match twice {
+        Some((_, address)) => Err(Failure::usage(format!(
+            "cannot form a cluster: {address} is named twice; name each node once"
+        ))),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_is_named_twice_is_wrong_usage() {
+        let named = |nodes: &[&str]| {
+            let nodes: Vec<_> = nodes.iter().map(ToString::to_string).collect();
+            refuse_twice(&nodes)
+        };
+        named(&["a:7420", "b:7420", "a:7421"]).unwrap();
+        let failure = named(&["a:7420", "b:7420", "A:7420"]).unwrap_err();
+        assert_eq!(failure.exit, Exit::Usage);
+        assert!(failure.message.contains("A:7420 is named twice"));
     }
 }

@@ -7,6 +7,7 @@ use super::{
     Context,
     exit::{Exit, Failure},
     member::check_member,
+    progress::Progress,
 };
 use crate::domain::NodeId;
 
@@ -44,7 +45,10 @@ impl Leader {
         if let Some(node) = node {
             check_member(&client, node).await?;
         }
-        let leader = client.transfer_leader(node).await?;
+        let progress = Progress::spinner("handing leadership over");
+        let leader = client.transfer_leader(node).await;
+        drop(progress);
+        let leader = leader?;
         let leads = Leads {
             leader: leader.to_string(),
         };

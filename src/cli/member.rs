@@ -7,6 +7,7 @@ use super::{
     Context,
     exit::{Exit, Failure},
     output::table,
+    progress::Progress,
 };
 use crate::{client::Client, domain::NodeId, pb};
 
@@ -33,6 +34,11 @@ enum Verb {
         #[arg(value_name = "ID")]
         node: NodeId,
     },
+}
+
+#[derive(Debug, Serialize)]
+struct Members {
+    members: Vec<MemberRow>,
 }
 
 /// A member as it is shown.
@@ -125,17 +131,22 @@ impl Member {
             }
             Verb::Remove { node } => {
                 check_member(&client, node).await?;
-                let members = client.remove_member(node).await?.members;
+                let progress = Progress::spinner(format!("removing {node}"));
+                let removed = client.remove_member(node).await;
+                drop(progress);
+                let members = removed?.members;
                 context.output.talk(&format!(
                     "removed {node}; its data directory can be deleted"
                 ));
                 members
             }
         };
-        let members: Vec<_> = members.iter().filter_map(MemberRow::of).collect();
+        let members = Members {
+            members: members.iter().filter_map(MemberRow::of).collect(),
+        };
         context
             .output
-            .show(&members, |members| MemberRow::table(members))?;
+            .show(&members, |shown| MemberRow::table(&shown.members))?;
         Ok(Exit::Done)
     }
 }

@@ -1,8 +1,9 @@
 //! The command line: `dos-cluster NOUN VERB`. One file per noun; `output` alone prints, `exit` says how a command ends.
 //!
-//! Data goes to stdout, talk to stderr, so that a pipe gets data only. With `-o json` both are JSON.
+//! Data goes to stdout, talk to stderr, so that a pipe gets data only. With `-o json` both are JSON: one document on stdout,
+//! and on stderr an object a line, `{"note": ...}` or `{"error": ...}`. What `journal read` and `completions` print is bytes.
 
-use std::{process::ExitCode, time::Duration};
+use std::{ffi::OsString, process::ExitCode, time::Duration};
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
@@ -22,6 +23,7 @@ mod progress;
 mod restore;
 mod serve;
 mod status;
+mod usage;
 mod worker;
 
 use crate::client::{Client, ClientOptions};
@@ -47,7 +49,9 @@ Exit codes:
 
 /// A replicated, fsynced store for the journals of stream-processing workers.
 #[derive(Debug, Parser)]
-#[command(name = "dos-cluster", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+#[command(name = "dos-cluster", version, after_help = EXIT_CODES)]
+// Ours is hidden: listed under every noun it would be half of the help.
+#[command(disable_help_subcommand = true)]
 #[command(arg_required_else_help = true, max_term_width = 110)]
 struct Cli {
     #[command(flatten)]
@@ -100,6 +104,7 @@ enum Command {
     Dev(dev::Dev),
     Demo(demo::Demo),
     DemoWorker(demo::DemoWorker),
+    Help(usage::Help),
     Completions(completions::Completions),
 }
 
@@ -146,13 +151,10 @@ impl Context {
 /// Parses the command line, runs the command, and answers its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let cli = match Cli::try_parse_from(&words) {
         Ok(cli) => cli,
-        Err(error) => {
-            // Help and version come this way too. Where nobody reads on, there is nothing to say.
-            error.print().ok();
-            return Exit::of_usage(error.exit_code()).into();
-        }
+        Err(error) => return usage::report(&words, error).into(),
     };
     let context = Context::new(cli.global);
     let output = context.output.clone();
@@ -167,7 +169,8 @@ pub fn main() -> ExitCode {
 
 fn run(context: Context, command: Command) -> Result<Exit, Failure> {
     match command {
-        Command::Completions(command) => return command.run(&context, &mut Cli::command()),
+        Command::Completions(command) => return command.run(&context, Cli::command()),
+        Command::Help(command) => return command.run(&context),
         Command::Journal(command) if command.is_offline() => return command.run_offline(&context),
         _ => {}
     }
@@ -202,7 +205,8 @@ async fn run_online(context: &Context, command: Command) -> Result<Exit, Failure
         Command::Dev(command) => command.run(context).await,
         Command::Demo(command) => command.run(context).await,
         Command::DemoWorker(command) => command.run(context).await,
-        Command::Completions(command) => command.run(context, &mut Cli::command()),
+        Command::Help(command) => command.run(context),
+        Command::Completions(command) => command.run(context, Cli::command()),
     }
 }
 

@@ -59,10 +59,20 @@ impl Output {
         written.map_err(|error| stdout_failure(&error))
     }
 
-    /// A line for people.
+    /// A line for people; for programs an object of one field, `note`.
     pub(super) fn talk(&self, line: &str) {
-        // Where stderr is closed nobody listens, which is no reason to stop.
-        writeln!(io::stderr().lock(), "{line}").ok();
+        match self.format {
+            Format::Table => to_stderr(line),
+            Format::Json => to_stderr(&note(line)),
+        }
+    }
+
+    /// Where the lines of a command go whose answer they are: to stdout; for programs, who get a document there, they are talk.
+    pub(super) fn lines(&self) -> Box<dyn Write> {
+        match self.format {
+            Format::Table => Box::new(io::stdout()),
+            Format::Json => Box::new(Notes::default()),
+        }
     }
 
     /// Says why the command failed; nothing if it is that nobody reads.
@@ -74,7 +84,38 @@ impl Output {
             Format::Table => failure_text(failure),
             Format::Json => failure_json(failure),
         };
-        self.talk(&shown);
+        to_stderr(&shown);
+    }
+}
+
+fn to_stderr(line: &str) {
+    // Where stderr is closed nobody listens, which is no reason to stop.
+    writeln!(io::stderr().lock(), "{line}").ok();
+}
+
+fn note(line: &str) -> String {
+    let line = line.trim_end();
+    serde_json::json!({ "note": line.strip_prefix("note: ").unwrap_or(line) }).to_string()
+}
+
+/// Lines on their way to stderr as notes.
+#[derive(Debug, Default)]
+struct Notes {
+    rest: Vec<u8>,
+}
+
+impl Write for Notes {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.rest.extend_from_slice(bytes);
+        while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = self.rest.drain(..=end).collect();
+            to_stderr(&note(&String::from_utf8_lossy(&line)));
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -89,6 +130,18 @@ pub(super) fn stdout_failure(error: &io::Error) -> Failure {
 /// Whether stderr is a terminal: where progress can be drawn.
 pub(super) fn stderr_is_terminal() -> bool {
     io::stderr().is_terminal()
+}
+
+/// Whether stdout is a terminal.
+pub(super) fn stdout_is_terminal() -> bool {
+    io::stdout().is_terminal()
+}
+
+/// Whether stdout goes to a file: neither to a terminal nor to another program.
+pub(super) fn stdout_is_a_file() -> bool {
+    use rustix::fs::{FileType, fstat};
+    let kind = fstat(io::stdout()).map(|stat| FileType::from_raw_mode(stat.st_mode));
+    kind == Ok(FileType::RegularFile)
 }
 
 fn failure_text(failure: &Failure) -> String {
@@ -219,6 +272,13 @@ mod tests {
         assert_eq!(json["error"]["exit_code"], 8);
         assert_eq!(json["error"]["effect"], "unknown");
         assert_eq!(json["error"]["try"][0], "dos-cluster status");
+    }
+
+    #[test]
+    fn a_note_for_programs_is_one_object_a_line() {
+        let json: serde_json::Value = serde_json::from_str(&note("note: a \"b\"\n")).unwrap();
+        assert_eq!(json, serde_json::json!({ "note": "a \"b\"" }));
+        assert!(!note("two\nlines").contains('\n'));
     }
 
     #[test]

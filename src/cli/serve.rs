@@ -1,18 +1,28 @@
 //! `dos-cluster serve`: one node, until a signal.
 
-use std::{future::Future, io::IsTerminal, path::PathBuf};
+use std::{
+    future::Future,
+    io::{ErrorKind, IsTerminal},
+    os::fd::AsFd,
+    path::PathBuf,
+};
 
 use clap::{Args, ValueEnum};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    io::AsyncReadExt,
+    net::unix::pipe,
+    signal::unix::{Signal, SignalKind, signal},
+};
 use tracing_subscriber::EnvFilter;
 
 use super::exit::{self, Exit, Failure};
 use crate::{
     env::fs,
     node::{
-        Node, NodeConfig,
+        Fault, Node, NodeConfig,
         config::{ConfigFaults, ConfigLayer},
     },
+    storage::StorageError,
 };
 
 /// Run a node: a new one waits for `init` or `join`, one with an identity goes on where it was
@@ -92,7 +102,13 @@ pub(super) struct Serve {
         default_value_t
     )]
     log_format: LogFormat,
+    /// Stop, as at SIGTERM, when the pipe at stdin is closed: a node that is not to outlive whoever started it
+    #[arg(long, hide = true)]
+    until_stdin_closes: bool,
 }
+
+/// For `dev`, whose end no signal may tell.
+pub(super) const UNTIL_STDIN_CLOSES: &str = "--until-stdin-closes";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 enum LogFormat {
@@ -115,14 +131,17 @@ impl Serve {
         let config = self.node_config(ConfigLayer::from_environment(variables))?;
         start_log(&self.log, self.log_format)?;
         abort_on_panic();
-        let mut signals = Signals::install()?;
+        let mut stop = Stop {
+            signals: Signals::install()?,
+            lifeline: self.until_stdin_closes.then(lifeline).transpose()?,
+        };
         tracing::info!(version = env!("CARGO_PKG_VERSION"), data_dir = %config.data_dir.display(), "starting");
         let node = tokio::select! {
             started = Node::start(config) => started.map_err(|fault| fatal(&fault))?,
-            () = signals.next() => return Ok(Exit::Done),
+            () = stop.next() => return Ok(Exit::Done),
         };
         let mut second = Signals::install()?;
-        let run = node.run(async move { signals.next().await });
+        let run = node.run(async move { stop.next().await });
         run_until(run, async move {
             // The first signal is the drain's.
             second.next().await;
@@ -178,14 +197,38 @@ fn config_failure(faults: &ConfigFaults) -> Failure {
     Failure::usage(faults.to_string()).try_next("dos-cluster serve --help")
 }
 
-/// A node that cannot start or go on.
-fn fatal(fault: &impl std::fmt::Display) -> Failure {
-    Failure::error(fault.to_string())
+/// A node that cannot start or go on. What to do hangs on what the system said.
+fn fatal(fault: &Fault) -> Failure {
+    match fault {
+        Fault::Listen {
+            address,
+            purpose,
+            flag,
+            source,
+        } if source.kind() != ErrorKind::AddrInUse => {
+            let message = format!("cannot listen on {address} for {purpose}: {source}");
+            let next = match source.kind() {
+                ErrorKind::AddrNotAvailable => "it must be an address of this machine",
+                ErrorKind::PermissionDenied => "a port below 1024 is root's: choose another",
+                _ => "check the name: it must be known, and mean this machine",
+            };
+            Failure::error(format!("{message}; {next}")).try_next(format!("another --{flag}"))
+        }
+        Fault::Storage(StorageError::Io {
+            operation,
+            path,
+            source,
+        }) if source.kind() == ErrorKind::PermissionDenied => Failure::error(format!(
+            "cannot {operation} {}: {source}; check owner and mode",
+            path.display()
+        )),
+        _ => Failure::error(fault.to_string()),
+    }
 }
 
 /// Runs the node to its end, or, at `hurry`, no further.
-async fn run_until<E: std::fmt::Display>(
-    run: impl Future<Output = Result<(), E>>,
+async fn run_until(
+    run: impl Future<Output = Result<(), Fault>>,
     hurry: impl Future<Output = ()>,
 ) -> Result<Exit, Failure> {
     tokio::select! {
@@ -218,6 +261,39 @@ fn abort_on_panic() {
         tracing::error!(%panic, %backtrace, "this node met a bug and aborts");
         std::process::abort();
     }));
+}
+
+/// The pipe at stdin, to be watched: read by a thread it would hold up the end.
+fn lifeline() -> Result<pipe::Receiver, Failure> {
+    let watch = || pipe::Receiver::from_owned_fd(std::io::stdin().as_fd().try_clone_to_owned()?);
+    watch().map_err(|error| {
+        Failure::usage(format!(
+            "cannot watch stdin for {UNTIL_STDIN_CLOSES}: {error}; it must be a pipe"
+        ))
+    })
+}
+
+/// What ends the node in order.
+struct Stop {
+    signals: Signals,
+    lifeline: Option<pipe::Receiver>,
+}
+
+impl Stop {
+    async fn next(&mut self) {
+        let closed = async {
+            let Some(lifeline) = &mut self.lifeline else {
+                return std::future::pending().await;
+            };
+            // What is written there means nothing.
+            let mut buffer = [0; 64];
+            while matches!(lifeline.read(&mut buffer).await, Ok(1..)) {}
+        };
+        tokio::select! {
+            () = self.signals.next() => {}
+            () = closed => {}
+        }
+    }
 }
 
 /// SIGTERM and SIGINT.
@@ -301,6 +377,116 @@ mod tests {
         let flags = keys.iter().copied().zip(defaults.into_iter().map(Some));
         let config = NodeConfig::from_layers([ConfigLayer::from_flags(flags)]).unwrap();
         assert_eq!(config, NodeConfig::default());
+    }
+
+    const SAMPLE: &str = include_str!("../../deploy/dos-cluster.toml");
+
+    /// The arguments of each `serve` in `deploy/`.
+    fn deployed() -> Vec<Vec<String>> {
+        let unit = include_str!("../../deploy/dos-cluster.service").lines();
+        let unit =
+            unit.filter_map(|line| line.strip_prefix("ExecStart=/usr/local/bin/dos-cluster "));
+        let compose = include_str!("../../deploy/compose.yaml").lines();
+        let compose = compose.filter_map(|line| line.trim().strip_prefix("command: "));
+        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect();
+        let mut found: Vec<Vec<String>> = unit.chain(compose).map(words).collect();
+        let image = include_str!("../../deploy/Containerfile").lines();
+        let image = image.filter_map(|line| line.strip_prefix("CMD "));
+        found.extend(image.map(|words| serde_json::from_str(words).unwrap()));
+        found
+    }
+
+    #[test]
+    fn every_node_of_deploy_has_a_command_line_and_settings_that_are_right() {
+        let deployed = deployed();
+        assert_eq!(deployed.len(), 5, "{deployed:?}");
+        for words in deployed {
+            assert_eq!(words[0], "serve");
+            let mut serve = Only::try_parse_from(&words)
+                .unwrap_or_else(|error| panic!("{words:?}: {error}"))
+                .serve;
+            let file = match serve.config.take() {
+                Some(path) => ConfigLayer::from_toml(&path, SAMPLE),
+                None => ConfigLayer::default(),
+            };
+            // What the image leaves to whoever runs it.
+            let advertised = ["ADVERTISE", "ADVERTISE_PEER", "ADVERTISE_HTTP"];
+            let variables =
+                advertised.map(|name| (format!("DOS_CLUSTER_{name}"), "n1:1".to_owned()));
+            let layers = [
+                file,
+                ConfigLayer::from_environment(variables),
+                ConfigLayer::from_flags(serve.flags()),
+            ];
+            let config = NodeConfig::from_layers(layers).unwrap();
+            assert_eq!(config.client_listen, "0.0.0.0:7420");
+            assert_eq!(config.data_dir.to_str(), Some("/var/lib/dos-cluster"));
+        }
+    }
+
+    #[test]
+    fn the_sample_of_a_configuration_names_every_setting_with_its_default() {
+        let lines = SAMPLE.lines().filter(|line| line.contains(" = "));
+        let named: Vec<_> = lines
+            .clone()
+            .map(|line| line.trim_start_matches("# ").split(" = ").next().unwrap())
+            .collect();
+        for setting in SETTINGS {
+            assert!(named.contains(&setting.key), "{setting}");
+        }
+        let path = std::path::Path::new("dos-cluster.toml");
+        let uncommented: String = lines
+            .map(|line| format!("{}\n", line.trim_start_matches("# ")))
+            .collect();
+        let all = ConfigLayer::from_toml(path, &uncommented);
+        NodeConfig::from_layers([all]).unwrap();
+        // Those with a default are commented out, with it.
+        let defaults = lines_with_default();
+        let defaults = NodeConfig::from_layers([ConfigLayer::from_toml(path, &defaults)]).unwrap();
+        assert_eq!(defaults, NodeConfig::default());
+    }
+
+    fn lines_with_default() -> String {
+        let lines = SAMPLE.lines().filter_map(|line| line.strip_prefix("# "));
+        let lines = lines.filter(|line| line.contains(" = ") && !line.starts_with("advertise"));
+        lines.map(|line| format!("{line}\n")).collect()
+    }
+
+    fn listen(kind: ErrorKind) -> Failure {
+        fatal(&Fault::Listen {
+            address: "n1:7420".to_owned(),
+            purpose: "clients",
+            flag: "listen",
+            source: kind.into(),
+        })
+    }
+
+    #[test]
+    fn what_a_node_that_cannot_start_is_told_to_do_fits_the_cause() {
+        assert!(
+            listen(ErrorKind::AddrInUse)
+                .message
+                .contains("another node running")
+        );
+        let elsewhere = listen(ErrorKind::AddrNotAvailable).message;
+        assert!(
+            elsewhere.ends_with("it must be an address of this machine"),
+            "{elsewhere}"
+        );
+        let unknown = listen(ErrorKind::Other).message;
+        assert!(unknown.contains("check the name"), "{unknown}");
+        for failure in [elsewhere, unknown] {
+            assert!(!failure.contains("another node"), "{failure}");
+        }
+        let denied = fatal(&Fault::Storage(StorageError::Io {
+            operation: "open",
+            path: "/d/LOCK".into(),
+            source: ErrorKind::PermissionDenied.into(),
+        }));
+        assert_eq!(
+            denied.message,
+            "cannot open /d/LOCK: permission denied; check owner and mode"
+        );
     }
 
     #[test]

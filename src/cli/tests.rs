@@ -107,6 +107,8 @@ fn a_wrong_command_line_exits_with_2_and_help_with_0() {
         &["member", "remove", "zero"],
         &["status", "--timeout", "10"],
         &["dev", "--nodes", "0"],
+        &["checkpoint", "await", "j"],
+        &["checkpoint", "line", "j", "--job", "k"],
     ] {
         let error = parse(wrong).unwrap_err();
         assert_eq!(Exit::of_usage(error.exit_code()), Exit::Usage, "{wrong:?}");
@@ -114,5 +116,18 @@ fn a_wrong_command_line_exits_with_2_and_help_with_0() {
     for fine in [&["--help"][..], &["--version"], &["journal", "--help"]] {
         let error = parse(fine).unwrap_err();
         assert_eq!(Exit::of_usage(error.exit_code()), Exit::Done, "{fine:?}");
+    }
+}
+
+#[test]
+fn a_job_is_given_by_its_place_or_by_its_name() {
+    for fine in [
+        &["checkpoint", "line", "j"][..],
+        &["checkpoint", "line", "--job", "j"],
+        &["checkpoint", "await", "j", "0:42"],
+        &["checkpoint", "await", "--job", "j", "42"],
+        &["checkpoint", "await", "42", "--job", "j"],
+    ] {
+        parse(fine).unwrap();
     }
 }

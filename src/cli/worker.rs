@@ -8,6 +8,7 @@ use super::{
     arguments::{self, FloorArguments, checkpoint_name, worker_name},
     exit::{Exit, Failure},
     output::{fields, moment, or_dash, table},
+    progress::Progress,
 };
 use crate::{
     domain::{Epoch, JobName, RestorePoint, WorkerRef},
@@ -172,7 +173,10 @@ async fn takeover(
     expected: Option<Epoch>,
     by: &str,
 ) -> Result<Exit, Failure> {
-    let taken = context.client()?.takeover(worker, expected, at, by).await;
+    let client = context.client()?;
+    let progress = Progress::spinner(format!("take {worker} over"));
+    let taken = client.takeover(worker, expected, at, by).await;
+    drop(progress);
     let taken = taken.map_err(|error| {
         let failure = Failure::from(error);
         if failure.exit == Exit::Timeout {

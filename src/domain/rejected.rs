@@ -1,5 +1,7 @@
 //! A rejection is an answer: decided by every member alike, with no effect on the state.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 use super::{
     checkpoint::CheckpointId,
     ids::{JobName, JournalId, JournalRef, NodeId, WorkerName, WorkerRef},
@@ -53,7 +55,7 @@ pub enum Rejected {
         journal: JournalRef,
     },
     /// The journal's number is not known; only a stale stream can hold one.
-    #[error("journal number {journal} is not known: open the journal again")]
+    #[error("journal number {} is not known: open the journal again", .journal.0)]
     UnknownJournalId {
         /// The number.
         journal: JournalId,
@@ -69,10 +71,7 @@ pub enum Rejected {
         wanted: JournalKind,
     },
     /// The worker has been taken over.
-    #[error(
-        "worker {worker} is fenced: it holds epoch {held}, but epoch {current} took over (by {by:?}, at unix ms {at}, log index {index}); stop this incarnation, or restore it",
-        by = .succession.by, at = .succession.at_unix_ms, index = .succession.log_index
-    )]
+    #[error("{}", fenced(.worker, *.held, *.current, .succession))]
     EpochFenced {
         /// The worker.
         worker: WorkerRef,
@@ -85,7 +84,7 @@ pub enum Rejected {
     },
     /// A newer append stream of the journal was opened.
     #[error(
-        "this append stream of journal {journal} is fenced: it holds {held}, but {newest} was opened since"
+        "this append stream of journal number {} is fenced: it holds {held}, but {newest} was opened since", .journal.0
     )]
     WriterFenced {
         /// The journal.
@@ -97,7 +96,7 @@ pub enum Rejected {
     },
     /// The append, or the open, does not begin at the journal's tail.
     #[error(
-        "offset {at} is wrong for journal {journal}: its tail is {tail}; read the tail and continue there"
+        "offset {at} is wrong for journal number {}: its tail is {tail}; read the tail and continue there", .journal.0
     )]
     WrongOffset {
         /// The journal.
@@ -108,7 +107,7 @@ pub enum Rejected {
         tail: Offset,
     },
     /// An append without bytes.
-    #[error("empty append to journal {journal}: send at least one byte")]
+    #[error("empty append to journal number {}: send at least one byte", .journal.0)]
     EmptyAppend {
         /// The journal.
         journal: JournalId,
@@ -170,7 +169,7 @@ pub enum Rejected {
         id: CheckpointId,
     },
     /// The workers of the job share no checkpoint yet.
-    #[error("job {job} has no recovery line yet: these workers hold it back: {late:?}")]
+    #[error("job {job} has no recovery line yet: these workers hold it back: {}", names(.late))]
     NoRecoveryLine {
         /// The job.
         job: JobName,
@@ -206,4 +205,93 @@ pub enum Rejected {
         /// The node asked for.
         node: NodeId,
     },
+}
+
+/// An epoch that was followed by another, or was never given out.
+fn fenced(worker: &WorkerRef, held: Epoch, current: Epoch, succession: &Succession) -> String {
+    if held > current {
+        return format!("worker {worker} is at epoch {current}, not {held}");
+    }
+    let Succession {
+        by,
+        at_unix_ms,
+        log_index,
+    } = succession;
+    let at = moment(*at_unix_ms);
+    format!(
+        "worker {worker} is fenced: it holds epoch {held}, but epoch {current} took over (by {by:?}, at {at}, log index {log_index}); stop this incarnation, or restore it"
+    )
+}
+
+/// A moment for people, in UTC; what is beyond the years of four digits is none.
+fn moment(unix_ms: u64) -> String {
+    const LAST: u64 = 253_402_300_799_000;
+    if unix_ms > LAST {
+        return format!("unix ms {unix_ms}");
+    }
+    let since = Duration::from_millis(unix_ms);
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + since).to_string()
+}
+
+fn names(workers: &[WorkerName]) -> String {
+    let names: Vec<_> = workers.iter().map(WorkerName::as_str).collect();
+    names.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fenced(held: u64) -> String {
+        let rejected = Rejected::EpochFenced {
+            worker: "tour/w1".parse().unwrap(),
+            held: Epoch(held),
+            current: Epoch(2),
+            succession: Succession {
+                by: "restore by ann".to_owned(),
+                at_unix_ms: 1_735_689_600_123,
+                log_index: 7,
+            },
+        };
+        rejected.to_string()
+    }
+
+    #[test]
+    fn an_epoch_that_was_never_given_out_is_not_said_to_be_fenced() {
+        assert_eq!(fenced(9), "worker tour/w1 is at epoch 2, not 9");
+    }
+
+    #[test]
+    fn a_fenced_worker_is_told_who_took_over_and_when_in_words_for_people() {
+        let said = fenced(1);
+        assert!(
+            said.contains("(by \"restore by ann\", at 2025-01-01T00:00:00Z, log index 7)"),
+            "{said}"
+        );
+        assert_eq!(moment(u64::MAX), format!("unix ms {}", u64::MAX));
+    }
+
+    #[test]
+    fn workers_and_journals_are_not_shown_as_debug_output() {
+        let late = ["w1", "w2"].map(|name| WorkerName::new(name).unwrap());
+        let rejected = Rejected::NoRecoveryLine {
+            job: JobName::new("tour").unwrap(),
+            late: late.to_vec(),
+        };
+        let said = rejected.to_string();
+        assert!(
+            said.ends_with("these workers hold it back: w1, w2"),
+            "{said}"
+        );
+        let rejected = Rejected::WrongOffset {
+            journal: JournalId(1),
+            at: Offset(9),
+            tail: Offset(6),
+        };
+        let said = rejected.to_string();
+        assert!(
+            said.starts_with("offset 9 is wrong for journal number 1: its tail is 6"),
+            "{said}"
+        );
+    }
 }

@@ -17,6 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{
     Context,
     exit::{Exit, Failure},
+    output::stderr_is_terminal,
     progress::Progress,
     status::{self, Report},
 };
@@ -49,7 +50,7 @@ In another terminal: paste the printed `export` line, then
   kill -9 $(cat dos-dev/n1.pid); dos-cluster status
 
 Node n1 has ports P, P+1 and P+2 (clients, members, HTTP), n2 the next three, and so on. On one machine: for trying
-things out, not for keeping data.")]
+things out, not for keeping data. The nodes stop with it, whatever ends it.")]
 pub(super) struct Dev {
     /// How many nodes [default: 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=9))]
@@ -57,7 +58,7 @@ pub(super) struct Dev {
     /// Where everything goes
     #[arg(long, value_name = "DIR", default_value = "./dos-dev")]
     dir: PathBuf,
-    /// The first port; without it, free ones are looked for
+    /// The first port; without it 7420, or another one from which on enough are free
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     base_port: Option<u16>,
 }
@@ -80,25 +81,29 @@ impl Dev {
             ended = run_nodes(context, &layout, &mut nodes) => ended,
             () = &mut stop => Ok(()),
         };
-        if ended.is_ok() {
+        if ended.is_ok() && !stderr_is_terminal() {
             context.output.talk("stopping the nodes");
         }
+        let progress = Progress::spinner("stopping the nodes");
         stop_all(&mut nodes, context).await;
+        drop(progress);
         ended.map(|()| Exit::Done)
     }
 }
 
-/// Ctrl-C or SIGTERM.
+/// Ctrl-C, SIGTERM, or the end of the terminal.
 fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
     let listen = |kind| {
         signal(kind).map_err(|error| Failure::error(format!("cannot listen for signals: {error}")))
     };
     let mut terminate = listen(SignalKind::terminate())?;
     let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut hangup = listen(SignalKind::hangup())?;
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            _ = hangup.recv() => {}
         }
     })
 }
@@ -117,10 +122,10 @@ pub(super) async fn start_cluster(
     let client = context.client_of(&endpoints)?;
     let deadline = Instant::now() + context.timeout.max(START_WITHIN_MIN);
     let progress = Progress::spinner(format!("starting {} nodes", nodes.len()));
-    let statuses = wait_for_answers(&client, &endpoints, nodes, deadline).await?;
+    let statuses = wait_for_answers(&client, layout, nodes, deadline).await?;
     form_or_complete(&client, &endpoints, &statuses).await?;
     progress.say("waiting for a leader");
-    wait_for_leader(&client, nodes, deadline).await
+    wait_for_leader(&client, layout, nodes, deadline).await
 }
 
 /// Starts the nodes, and watches them for ever.
@@ -137,10 +142,11 @@ async fn run_nodes(
         directory: layout.dir.display().to_string(),
         pids: nodes.iter().filter_map(DevNode::pid).collect(),
     };
-    let dir = layout.dir.display();
     context.output.talk(&format!(
-        "{} nodes run in {dir}; their logs are {dir}/n*.log; stop them with Ctrl-C\n{}\n",
+        "{} nodes run in {}; their logs are {}; stop them with Ctrl-C\n{}\n",
         nodes.len(),
+        layout.dir.display(),
+        layout.logs(),
         status::nodes_table(&report.nodes),
     ));
     context.output.show(&running, |running| {
@@ -149,31 +155,34 @@ async fn run_nodes(
             running.endpoints.join(",")
         )
     })?;
-    watch(context, nodes).await
+    watch(context, layout, nodes).await
 }
 
 /// Waits until every node answers; a node that ends before that is the failure.
 async fn wait_for_answers(
     client: &Client,
-    endpoints: &[String],
+    layout: &Layout,
     nodes: &mut [DevNode],
     deadline: Instant,
 ) -> Result<Vec<pb::StatusResponse>, Failure> {
+    let endpoints = layout.endpoints();
     loop {
         for node in nodes.iter_mut() {
             node.check_alive()?;
         }
-        let mut statuses = Vec::new();
-        for endpoint in endpoints {
-            statuses.extend(client.status_of(endpoint).await.ok());
-        }
+        let asked = status::ask_all(client).await;
+        let answer = |endpoint: &String| {
+            let asked = asked.iter().find(|(address, _)| address == endpoint)?;
+            asked.1.as_ref().ok().cloned()
+        };
+        let statuses: Vec<_> = endpoints.iter().filter_map(answer).collect();
         if statuses.len() == endpoints.len() {
             return Ok(statuses);
         }
         if Instant::now() >= deadline {
             let (some, all) = (statuses.len(), endpoints.len());
             let failure = Failure::new(Exit::Timeout, format!("only {some} of {all} nodes answer"));
-            return Err(failure.try_next("see the logs of the nodes, DIR/n*.log"));
+            return Err(failure.try_next(format!("see the logs of the nodes, {}", layout.logs())));
         }
         time::sleep(ASK_EVERY).await;
     }
@@ -206,6 +215,7 @@ async fn form_or_complete(
 /// Waits until there is a leader, and every node knows it.
 async fn wait_for_leader(
     client: &Client,
+    layout: &Layout,
     nodes: &mut [DevNode],
     deadline: Instant,
 ) -> Result<Report, Failure> {
@@ -220,7 +230,8 @@ async fn wait_for_leader(
             (Some(failure), _) => failure,
             (None, Some(node)) => {
                 let message = format!("the node at {} is still starting", node.address);
-                Failure::new(Exit::Timeout, message).try_next("see its log, DIR/n*.log")
+                Failure::new(Exit::Timeout, message)
+                    .try_next(format!("see the logs, {}", layout.logs()))
             }
         };
         if Instant::now() >= deadline {
@@ -231,7 +242,7 @@ async fn wait_for_leader(
 }
 
 /// Says when a node ends; fails when none is left.
-async fn watch(context: &Context, nodes: &mut [DevNode]) -> Result<(), Failure> {
+async fn watch(context: &Context, layout: &Layout, nodes: &mut [DevNode]) -> Result<(), Failure> {
     loop {
         for node in nodes.iter_mut() {
             if let Some(line) = node.news_of_its_end() {
@@ -239,9 +250,8 @@ async fn watch(context: &Context, nodes: &mut [DevNode]) -> Result<(), Failure> 
             }
         }
         if nodes.iter().all(DevNode::has_ended) {
-            return Err(
-                Failure::error("all nodes have ended").try_next("see their logs, DIR/n*.log")
-            );
+            let failure = Failure::error("all nodes have ended");
+            return Err(failure.try_next(format!("see their logs, {}", layout.logs())));
         }
         time::sleep(ASK_EVERY).await;
     }

@@ -7,12 +7,13 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 
 use super::{
     super::{
         Context,
         exit::{self, Failure},
+        serve::UNTIL_STDIN_CLOSES,
     },
     ports::{Layout, write_file},
 };
@@ -30,6 +31,8 @@ pub(in crate::cli) struct DevNode {
     pid_file: PathBuf,
     /// How to start it by hand.
     command: String,
+    /// The node stops when this closes, which it does whatever becomes of us.
+    _lifeline: Option<ChildStdin>,
     ended: Option<ExitStatus>,
 }
 
@@ -63,7 +66,8 @@ impl DevNode {
         let mut command = Command::new(&program);
         command
             .args(&arguments)
-            .stdin(Stdio::null())
+            .arg(UNTIL_STDIN_CLOSES)
+            .stdin(Stdio::piped())
             .stdout(output)
             .stderr(errors)
             // Ctrl-C is for us: the nodes are then stopped in order.
@@ -75,11 +79,12 @@ impl DevNode {
                 command.env_remove(name);
             }
         }
-        let child = command
+        let mut child = command
             .spawn()
             .map_err(|error| exit::cannot("start", &program, &error))?;
         let node = Self {
             number,
+            _lifeline: child.stdin.take(),
             child,
             log,
             pid_file,

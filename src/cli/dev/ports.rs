@@ -1,17 +1,26 @@
 //! Where a dev cluster lives: its directory, and ports that stay the same.
 
 use std::{
-    net::{Ipv4Addr, TcpListener},
+    net::{Ipv4Addr, TcpListener, UdpSocket},
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
 
 use super::super::exit::{self, Failure};
-use crate::env::fs;
+use crate::{
+    client::DEFAULT_PORT,
+    env::{fs, rng},
+};
 
 const NODES_DEFAULT: u16 = 3;
 const HOST: &str = "127.0.0.1";
+/// Where other services rarely are, up to the ports of outgoing connections.
+const BASE_PORT_MIN: u16 = 10_000;
+/// The first port of outgoing connections, where the system does not tell.
+const OUTGOING_FROM: u16 = 32_768;
+/// How many places are tried for a row of free ports.
+const TRIES_MAX: usize = 200;
 
 /// The ports of one node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +56,8 @@ pub(in crate::cli) struct Layout {
     ports: Vec<Ports>,
     /// Held for its lock.
     _lock: fs::File,
+    /// Held so that no other `dev` takes the ports before the nodes have them.
+    _reserved: Vec<UdpSocket>,
 }
 
 impl Layout {
@@ -60,10 +71,12 @@ impl Layout {
         let lock = Self::lock(dir)?;
         let path = dir.join("ports.json");
         let exists = fs::exists(&path).map_err(|error| exit::cannot("look at", &path, &error))?;
-        let ports = if exists {
+        let (ports, reserved) = if exists {
             let known = read(&path)?;
             check_same(dir, &known, nodes, base_port)?;
-            known
+            let reserved = known.iter().flat_map(|ports| ports.all());
+            let reserved = reserved.filter_map(reserve).collect();
+            (known, reserved)
         } else {
             choose(nodes.unwrap_or(NODES_DEFAULT), base_port)?
         };
@@ -71,6 +84,7 @@ impl Layout {
             dir: dir.to_owned(),
             ports,
             _lock: lock,
+            _reserved: reserved,
         };
         if !exists {
             // Before they are kept: a base port that is no good must not stay with the directory.
@@ -110,6 +124,11 @@ impl Layout {
     /// A file of a node: `DIR/n1.log`; with no extension its data directory.
     pub(in crate::cli) fn path(&self, number: usize, extension: &str) -> PathBuf {
         self.dir.join(format!("n{number}{extension}"))
+    }
+
+    /// Where the nodes' logs are, for people.
+    pub(in crate::cli) fn logs(&self) -> String {
+        format!("{}/n*.log", self.dir.display())
     }
 
     /// The client addresses of all nodes.
@@ -196,46 +215,73 @@ fn check_same(
         .try_next("the same without --nodes and --base-port, or with another --dir"))
 }
 
-/// Three ports for each node: from `base_port` on, or such as are free now.
-fn choose(nodes: u16, base_port: Option<u16>) -> Result<Vec<Ports>, Failure> {
+/// Three ports for each node: from `base_port` on, or from the usual one, or where enough are free in a row.
+fn choose(nodes: u16, base_port: Option<u16>) -> Result<(Vec<Ports>, Vec<UdpSocket>), Failure> {
     let Some(base) = base_port else {
         return choose_free(nodes);
     };
-    let last = base.checked_add(nodes * 3 - 1);
-    last.ok_or_else(|| {
+    let ports = ports_from(base, nodes).ok_or_else(|| {
         Failure::usage(format!(
             "--base-port {base} leaves no room for three ports for each of {nodes} nodes"
         ))
     })?;
+    let reserved = ports.iter().flat_map(|ports| ports.all());
+    let reserved = reserved.filter_map(reserve).collect();
+    Ok((ports, reserved))
+}
+
+fn ports_from(base: u16, nodes: u16) -> Option<Vec<Ports>> {
+    base.checked_add(nodes * 3 - 1)?;
     let ports = (0..nodes).map(|index| Ports {
         client: base + index * 3,
         peer: base + index * 3 + 1,
         http: base + index * 3 + 2,
     });
-    Ok(ports.collect())
+    Some(ports.collect())
 }
 
-fn choose_free(nodes: u16) -> Result<Vec<Ports>, Failure> {
-    let failure =
-        |error: std::io::Error| Failure::error(format!("cannot find free ports: {error}"));
-    // All are held at the same time, so that none comes twice.
-    let held: Result<Vec<_>, _> = (0..nodes * 3)
-        .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
-        .collect();
-    let held = held.map_err(failure)?;
-    let free: Result<Vec<u16>, _> = held
-        .iter()
-        .map(|listener| listener.local_addr().map(|address| address.port()))
-        .collect();
-    let free = free.map_err(failure)?;
-    let triples = free.chunks_exact(3);
-    Ok(triples
-        .map(|ports| Ports {
-            client: ports[0],
-            peer: ports[1],
-            http: ports[2],
-        })
-        .collect())
+/// Not where the system takes ports of outgoing connections from: while a node is down nobody gets its port.
+fn choose_free(nodes: u16) -> Result<(Vec<Ports>, Vec<UdpSocket>), Failure> {
+    let outgoing = outgoing_from();
+    let last = outgoing.saturating_sub(nodes * 3).max(BASE_PORT_MIN + 1);
+    let random = || {
+        let span = u64::from(last - BASE_PORT_MIN);
+        BASE_PORT_MIN + u16::try_from(rng::u64() % span).unwrap_or_default()
+    };
+    let bases = std::iter::once(DEFAULT_PORT).chain(std::iter::repeat_with(random));
+    for base in bases.take(TRIES_MAX) {
+        let Some(ports) = ports_from(base, nodes) else {
+            continue;
+        };
+        let all: Vec<u16> = ports.iter().flat_map(|ports| ports.all()).collect();
+        let are_free = all.iter().all(|port| is_free(*port));
+        let reserved: Option<Vec<_>> = all.into_iter().map(reserve).collect();
+        if let Some(reserved) = reserved.filter(|_| are_free) {
+            return Ok((ports, reserved));
+        }
+    }
+    let count = nodes * 3;
+    let message = format!("cannot find {count} free ports in a row below {outgoing}");
+    Err(Failure::error(message).try_next("the same with --base-port PORT"))
+}
+
+fn is_free(port: u16) -> bool {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+}
+
+/// Marks a port as chosen, for others that choose: the nodes need it for TCP only.
+fn reserve(port: u16) -> Option<UdpSocket> {
+    UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).ok()
+}
+
+/// The first port that the system takes for outgoing connections.
+fn outgoing_from() -> u16 {
+    let range = fs::read(Path::new("/proc/sys/net/ipv4/ip_local_port_range")).unwrap_or_default();
+    let range = String::from_utf8_lossy(&range);
+    let first = range.split_whitespace().next();
+    first
+        .and_then(|first| first.parse().ok())
+        .unwrap_or(OUTGOING_FROM)
 }
 
 #[cfg(test)]
@@ -271,10 +317,24 @@ mod tests {
 
     #[test]
     fn ports_from_a_base_come_in_threes_and_end_at_the_last_port() {
-        let ports = choose(2, Some(7420)).unwrap();
+        let ports = ports_from(7420, 2).unwrap();
         assert_eq!(ports[1].all(), [7423, 7424, 7425]);
         assert!(choose(2, Some(65_530)).is_ok());
         assert!(choose(2, Some(65_531)).is_err());
+    }
+
+    #[test]
+    fn chosen_ports_are_in_a_row_below_those_of_outgoing_connections_and_nobody_elses() {
+        let mut chosen = Vec::new();
+        for _ in 0..3 {
+            let (ports, reserved) = choose_free(2).unwrap();
+            let all: Vec<u16> = ports.iter().flat_map(|ports| ports.all()).collect();
+            assert!(all.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{all:?}");
+            assert!(*all.last().unwrap() < outgoing_from(), "{all:?}");
+            let others = chosen.iter().flat_map(|(ports, _)| ports);
+            assert!(!others.copied().any(|port: u16| all.contains(&port)));
+            chosen.push((all, reserved));
+        }
     }
 
     #[test]

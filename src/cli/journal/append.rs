@@ -1,20 +1,26 @@
 //! `journal append`: a file, or stdin, to the end of a journal.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::IsTerminal,
+    path::{Path, PathBuf},
+};
 
 use bytes::BytesMut;
 use clap::Args;
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use super::super::{
-    Context, arguments,
-    exit::{self, Exit, Failure},
-    progress::Progress,
+use super::{
+    super::{
+        Context, arguments,
+        exit::{self, Exit, Failure},
+        progress::Progress,
+    },
+    records::{self, NoRecords, WholeRecords},
 };
 use crate::{
-    client::{AppendOptions, AppendStream, Client, ClientError, Floor},
-    domain::{JournalKind, JournalRef, Offset, Rejected},
+    client::{AppendOptions, AppendStream, Client, ClientError, Effect, Floor},
+    domain::{Epoch, JournalKind, JournalRef, Offset, Rejected},
     env::fs,
 };
 
@@ -28,7 +34,8 @@ Examples:
   echo hello | dos-cluster journal append tour/w1/notes
   dos-cluster journal append tour/w1/notes ./notes.txt --at 6
 
-The worker and the journal are made if they are not there. Whoever else has the journal open for writing is fenced.
+The worker and the journal are made if they are not there. Whoever else has the journal open for writing is fenced: an
+ops journal, which a worker's files are restored from, is appended to with --kind ops only, and takes whole records.
 Exit code 4 if --at is not the journal's end, 8 if it is not known how much arrived: then `journal stat` tells.")]
 pub(in super::super) struct Append {
     /// The journal
@@ -37,7 +44,7 @@ pub(in super::super) struct Append {
     /// What to append; `-` is stdin
     #[arg(value_name = "FILE", default_value = "-")]
     file: PathBuf,
-    /// What a restore does with it: replay file operations (ops), or write one file (raw). By default the kind that it has, raw for a new one
+    /// What a restore does with it: replay file operations (ops), or write one file (raw) [default: raw]
     #[arg(long, value_parser = arguments::journal_kind, value_name = "ops|raw")]
     kind: Option<JournalKind>,
     /// Refuse unless this is the journal's end
@@ -57,24 +64,36 @@ struct Appended {
 impl Append {
     pub(super) async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let (mut input, bytes) = open(&self.file)?;
+        if self.kind == Some(JournalKind::Ops) && bytes.is_some() {
+            self.check_records()?;
+        }
         let client = context.client()?;
         let kind = match self.kind {
             Some(kind) => kind,
-            None => kind_of(&client, &self.journal).await?,
+            None => kind_by_default(&client, &self.journal).await?,
         };
-        let (epoch, _) = client.open_worker(&self.journal.owner, None).await?;
+        let epoch = self.open_worker(context, &client).await?;
         let expected = self.at.map(Offset);
         let options = AppendOptions::of(&client);
         let stream = AppendStream::open(&client, &self.journal, kind, epoch, expected, options);
-        let mut stream = stream.await.map_err(|error| {
-            Failure::from(error).before(&format!("cannot append to journal {}", self.journal))
-        })?;
+        let mut stream = stream
+            .await
+            .map_err(|error| not_opened(&self.journal, error))?;
         let (from, watch) = (stream.opened_at(), stream.watch());
+        let what = format!("append to {}", self.journal);
         let progress = match bytes {
-            Some(bytes) => Progress::bytes(bytes, format!("append to {}", self.journal)),
-            None => Progress::byte_counter(format!("append to {}", self.journal)),
+            Some(bytes) => Some(Progress::bytes(bytes, what)),
+            // Who types sees what is typed.
+            None => (!self.is_typed()).then(|| Progress::byte_counter(what)),
         };
-        let sent = send(&mut input, &self.file, &mut stream, &progress, from).await;
+        let mut sending = Sending {
+            append: &self,
+            stream: &mut stream,
+            records: (kind == JournalKind::Ops).then(WholeRecords::new),
+            progress: progress.as_ref(),
+            from,
+        };
+        let sent = sending.run(&mut input).await;
         // Also when the input failed: what was read is appended in order.
         let closed = match &sent {
             Ok(()) | Err(Stopped::Input(_)) => stream.close().await,
@@ -91,7 +110,14 @@ impl Append {
             Failure::from(error).after(&so_far()).try_next(step)
         })?;
         if let Err(Stopped::Input(failure)) = sent {
-            return Err(failure.after(&so_far()));
+            let effect = match watch.progress().durable.since(from) {
+                0 => failure.effect,
+                _ => Some(Effect::Unknown), // a part of it has happened
+            };
+            return Err(Failure {
+                effect,
+                ..failure.after(&so_far())
+            });
         }
         let appended = Appended {
             journal: self.journal.to_string(),
@@ -104,6 +130,68 @@ impl Append {
             .show(&appended, |appended| appended.durable.to_string())?;
         Ok(Exit::Done)
     }
+
+    /// A file is looked through before anything is sent, so that nothing of one that is no row of records arrives.
+    fn check_records(&self) -> Result<(), Failure> {
+        let file =
+            fs::open(&self.file).map_err(|error| exit::cannot("open", &self.file, &error))?;
+        let checked = records::check(file);
+        let checked = checked.map_err(|error| exit::cannot("read", &self.file, &error))?;
+        checked.map_err(|error| self.no_records(&error))
+    }
+
+    fn no_records(&self, error: &NoRecords) -> Failure {
+        let input = match self.file.to_str() {
+            Some("-") => "stdin".to_owned(),
+            _ => self.file.display().to_string(),
+        };
+        let message = format!(
+            "cannot append {input} to ops journal {}: it is no row of whole records: {error}",
+            self.journal
+        );
+        Failure::refused(message)
+            .try_next("dos-cluster journal dump FILE -v, to see the records of a file")
+    }
+
+    /// Whether a person types the input.
+    fn is_typed(&self) -> bool {
+        self.file == Path::new("-") && std::io::stdin().is_terminal()
+    }
+
+    /// The epoch of the worker, which is made if it is not there.
+    async fn open_worker(&self, context: &Context, client: &Client) -> Result<Epoch, Failure> {
+        let worker = &self.journal.owner;
+        let (epoch, is_new) = client.open_worker(worker, None).await?;
+        if is_new {
+            context.output.talk(&format!(
+                "note: worker {worker} is new; job {}'s recovery line now waits for it",
+                worker.job
+            ));
+        }
+        if self.is_typed() {
+            context.output.talk("reading stdin; end with Ctrl-D");
+        }
+        Ok(epoch)
+    }
+}
+
+/// Why the journal was not opened: its name and not its number, which nobody knows.
+fn not_opened(journal: &JournalRef, error: ClientError) -> Failure {
+    let at_tail = match error.rejected() {
+        Some(Rejected::WrongOffset { at, tail, .. }) => Some((*at, *tail)),
+        _ => None,
+    };
+    let failure = Failure::from(error);
+    match at_tail {
+        Some((at, tail)) => Failure {
+            message: format!(
+                "cannot append to journal {journal} at offset {at}: its tail is {tail}"
+            ),
+            ..failure
+        },
+        None if failure.message.contains(&journal.to_string()) => failure,
+        None => failure.before(&format!("cannot append to journal {journal}")),
+    }
 }
 
 /// What ended the sending.
@@ -112,25 +200,39 @@ enum Stopped {
     Stream(ClientError),
 }
 
-async fn send(
-    input: &mut (dyn AsyncRead + Unpin + Send),
-    file: &Path,
-    stream: &mut AppendStream,
-    progress: &Progress,
+/// An input on its way into a journal.
+struct Sending<'a> {
+    append: &'a Append,
+    stream: &'a mut AppendStream,
+    /// What an ops journal takes.
+    records: Option<WholeRecords>,
+    progress: Option<&'a Progress>,
     from: Offset,
-) -> Result<(), Stopped> {
-    loop {
-        let mut buffer = BytesMut::with_capacity(READ_BYTES);
-        let read = input.read_buf(&mut buffer).await;
-        let read = read.map_err(|error| Stopped::Input(exit::cannot("read", file, &error)))?;
-        if read == 0 {
-            return Ok(());
+}
+
+impl Sending<'_> {
+    async fn run(&mut self, input: &mut (dyn AsyncRead + Unpin + Send)) -> Result<(), Stopped> {
+        let append = self.append;
+        let no_records = |error: NoRecords| Stopped::Input(append.no_records(&error));
+        loop {
+            let mut buffer = BytesMut::with_capacity(READ_BYTES);
+            let read = input.read_buf(&mut buffer).await;
+            let read =
+                read.map_err(|error| Stopped::Input(exit::cannot("read", &append.file, &error)))?;
+            if read == 0 {
+                let records = self.records.take();
+                return records.map_or(Ok(()), |records| records.finish().map_err(no_records));
+            }
+            let bytes = buffer.freeze();
+            let bytes = match &mut self.records {
+                Some(records) => records.next(bytes).map_err(no_records)?,
+                None => bytes,
+            };
+            self.stream.append(bytes).await.map_err(Stopped::Stream)?;
+            if let Some(progress) = self.progress {
+                progress.set(self.stream.durable().since(self.from));
+            }
         }
-        stream
-            .append(buffer.freeze())
-            .await
-            .map_err(Stopped::Stream)?;
-        progress.set(stream.durable().since(from));
     }
 }
 
@@ -154,8 +256,8 @@ fn open(file: &Path) -> Result<(Input, Option<u64>), Failure> {
     Ok((Box::new(tokio::fs::File::from_std(opened)), bytes))
 }
 
-/// The kind that the journal has; raw if it is not there yet.
-async fn kind_of(client: &Client, journal: &JournalRef) -> Result<JournalKind, Failure> {
+/// The kind of a journal that is appended to as if it were raw. A worker's files hang on an ops journal: it must be meant.
+async fn kind_by_default(client: &Client, journal: &JournalRef) -> Result<JournalKind, Failure> {
     let answer = match client.stat(journal, Floor::Linearizable).await {
         Ok(answer) => answer,
         Err(ClientError::Rejected { rejected, .. }) if is_unknown(&rejected) => {
@@ -165,12 +267,18 @@ async fn kind_of(client: &Client, journal: &JournalRef) -> Result<JournalKind, F
     };
     let kind = answer.stat.map_or(0, |stat| stat.kind);
     match arguments::kind_name(kind) {
-        "ops" => Ok(JournalKind::Ops),
+        "ops" => Err(is_ops(journal)),
         "raw" => Ok(JournalKind::Raw),
         _ => Err(Failure::error(format!(
             "journal {journal} is of a kind that this version does not know"
         ))),
     }
+}
+
+fn is_ops(journal: &JournalRef) -> Failure {
+    let message =
+        format!("journal {journal} is a worker's ops journal; appending stops that worker");
+    Failure::refused(message).try_next("the same with --kind ops, if that is meant")
 }
 
 fn is_unknown(rejected: &Rejected) -> bool {
@@ -180,4 +288,44 @@ fn is_unknown(rejected: &Rejected) -> bool {
             | Rejected::UnknownWorker { .. }
             | Rejected::UnknownJournal { .. }
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::JournalId;
+
+    fn journal() -> JournalRef {
+        "tour/w1/notes".parse().unwrap()
+    }
+
+    #[test]
+    fn another_offset_than_the_tail_names_the_journal_and_not_its_number() {
+        let rejected = Rejected::WrongOffset {
+            journal: JournalId(1),
+            at: Offset(9),
+            tail: Offset(6),
+        };
+        let error = ClientError::Rejected {
+            rejected: Box::new(rejected),
+            effect: Effect::None,
+        };
+        let failure = not_opened(&journal(), error);
+        assert_eq!(failure.exit, Exit::Refused);
+        assert_eq!(
+            failure.message,
+            "cannot append to journal tour/w1/notes at offset 9: its tail is 6"
+        );
+    }
+
+    #[test]
+    fn an_ops_journal_is_refused_with_what_it_would_do_and_how_it_is_meant() {
+        let failure = is_ops(&journal());
+        assert_eq!(
+            (failure.exit, failure.effect),
+            (Exit::Refused, Some(Effect::None))
+        );
+        assert!(failure.message.ends_with("appending stops that worker"));
+        assert!(failure.tries[0].contains("--kind ops"));
+    }
 }

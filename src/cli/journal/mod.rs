@@ -15,6 +15,7 @@ use crate::{domain::JournalRef, pb};
 mod append;
 mod dump;
 mod read;
+mod records;
 
 /// Append to journals, read, list and inspect them
 #[derive(Debug, Args)]
@@ -62,6 +63,14 @@ struct Journals {
     applied_index: u64,
     stale: bool,
     journals: Vec<JournalRow>,
+}
+
+#[derive(Debug, Serialize)]
+struct Stat {
+    #[serde(flatten)]
+    row: JournalRow,
+    applied_index: u64,
+    stale: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -151,8 +160,13 @@ async fn stat(
     floor: FloorArguments,
 ) -> Result<Exit, Failure> {
     let answer = context.client()?.stat(journal, floor.floor()).await?;
-    let row = JournalRow::of(&answer.stat.unwrap_or_default());
-    context.output.show(&row, |row| {
+    let stat = Stat {
+        row: JournalRow::of(&answer.stat.unwrap_or_default()),
+        applied_index: answer.applied_index,
+        stale: answer.stale,
+    };
+    context.output.show(&stat, |stat| {
+        let row = &stat.row;
         fields(&[
             ("journal", row.journal.clone()),
             ("kind", row.kind.to_owned()),

@@ -1,7 +1,5 @@
 //! `dos-cluster status`: every node in its own words, and whether the cluster serves.
 
-use std::fmt;
-
 use clap::Args;
 use futures::future::join_all;
 
@@ -10,13 +8,12 @@ use super::{
     exit::{Exit, Failure},
     output::{fields, or_dash, table},
 };
-use crate::{
-    client::{Client, ClientError},
-    pb,
-};
+use crate::{client::Client, pb};
 
+mod ask;
 mod report;
 
+pub(super) use ask::Silence;
 pub(super) use report::{NodeRow, Report};
 
 /// Show the nodes of the cluster and whether it serves; exit code 5 if it does not
@@ -54,51 +51,43 @@ impl Status {
 /// What a node said, or why it did not.
 type Asked = (String, Result<pb::StatusResponse, Silence>);
 
-/// Why the node at an address says nothing, in as few words as a list of nodes has room for.
-#[derive(Debug)]
-pub(super) struct Silence(String, ClientError);
-
-impl fmt::Display for Silence {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(address, error) = self;
-        let reason = match error {
-            ClientError::CannotConnect { tried, .. }
-            | ClientError::Timeout { tried, .. }
-            | ClientError::NoQuorum { tried, .. } => {
-                tried.0.iter().find(|(tried, _)| tried == address)
-            }
-            _ => None,
-        };
-        match reason {
-            Some((_, reason)) => f.write_str(reason),
-            None => error.fmt(f),
-        }
-    }
-}
-
-/// Asks every endpoint, then every member that they name.
+/// Asks every endpoint, then every member that they name; each once.
 pub(super) async fn ask_all(client: &Client) -> Vec<Asked> {
+    let options = client.options();
+    let limit = options.attempt_timeout.min(options.timeout);
     let mut asked: Vec<Asked> = Vec::new();
+    let mut next = client.addresses();
     // Once for the endpoints, once for what they name; a third round could only meet nodes that were just added.
     for _ in 0..2 {
-        let addresses = client.addresses();
-        let new = addresses
-            .into_iter()
-            .filter(|address| !asked.iter().any(|(known, _)| known == address));
-        let answers = new.map(|address| async move {
-            let answer = client.status_of(&address).await;
-            let answer = answer.map_err(|error| Silence(address.clone(), error));
-            (address, answer)
+        let answers = next.iter().map(|address| async move {
+            let answer = ask::status(address, options.connect_timeout, limit).await;
+            (address.clone(), answer)
         });
         asked.extend(join_all(answers).await);
+        next = members(&asked);
     }
     asked
 }
 
+/// Addresses of members that were not asked yet.
+fn members(asked: &[Asked]) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    let answers = asked.iter().filter_map(|(_, answer)| answer.as_ref().ok());
+    let members = answers.flat_map(|status| &status.members);
+    for member in members.filter_map(|status| status.member.as_ref()) {
+        let address = &member.client_address;
+        let is_known = asked.iter().any(|(known, _)| known == address);
+        if !is_known && !found.contains(address) {
+            found.push(address.clone());
+        }
+    }
+    found
+}
+
 /// The only node's own failure; of several, that none answers.
 fn nobody_answers(asked: &[Asked]) -> Failure {
-    if let [(_, Err(Silence(_, error)))] = asked {
-        return error.clone().into();
+    if let [(address, Err(silence))] = asked {
+        return silence.clone().into_failure(address);
     }
     let silent: Vec<_> = asked.iter().map(|(address, _)| address.as_str()).collect();
     let message = format!(
@@ -115,7 +104,11 @@ pub(super) fn verdict(report: &Report) -> Option<Failure> {
     let failure = Failure::new(Exit::Unhealthy, problem);
     let waiting = report.nodes.iter().filter(|node| node.state == "waiting");
     let waiting: Vec<_> = waiting.map(|node| node.address.as_str()).collect();
-    Some(if report.cluster_id.is_none() && !waiting.is_empty() {
+    let foreign = report.foreign.iter().map(|node| node.address.as_str());
+    let foreign: Vec<_> = foreign.collect();
+    Some(if !foreign.is_empty() {
+        failure.try_next(format!("--endpoints without {}", foreign.join(",")))
+    } else if report.cluster_id.is_none() && !waiting.is_empty() {
         failure.try_next(format!("dos-cluster init --nodes {}", waiting.join(",")))
     } else {
         match report.missing.as_slice() {
@@ -134,7 +127,10 @@ fn text(report: &Report) -> String {
     ]);
     let problems = report.nodes.iter().filter_map(|node| {
         let problem = node.problem.as_ref()?;
-        Some(format!("{}: {problem}\n", node.address))
+        Some(match &node.node {
+            Some(name) => format!("{name} ({}): {problem}\n", node.address),
+            None => format!("{}: {problem}\n", node.address),
+        })
     });
     let problems: String = problems.collect();
     let separator = if problems.is_empty() { "" } else { "\n\n" };

@@ -21,7 +21,16 @@ pub(crate) struct Report {
     pub(crate) problem: Option<String>,
     /// Voters that do not answer, as "n2 (host:port)".
     pub(crate) missing: Vec<String>,
+    /// Nodes of other clusters among those that were asked.
+    pub(crate) foreign: Vec<Foreign>,
     pub(crate) nodes: Vec<NodeRow>,
+}
+
+/// A node of another cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Foreign {
+    pub(crate) address: String,
+    pub(crate) cluster_id: String,
 }
 
 /// One node.
@@ -63,11 +72,31 @@ impl Report {
         let leader = best.filter(|status| is_leader(status));
         let members: &[pb::MemberStatus] = best.map_or(&[], |status| &status.members);
 
+        let cluster_id = best.map(|status| status.cluster_id.clone());
         let mut nodes: Vec<NodeRow> = members
             .iter()
-            .filter_map(|member| Some(member_row(member, member.member.as_ref()?, asked, leader)))
+            .filter_map(|member| {
+                let own = answers().find(|own| {
+                    let number = member.member.as_ref().map(|member| member.node_id);
+                    Some(own.node_id) == number && Some(&own.cluster_id) == cluster_id.as_ref()
+                });
+                Some(member_row(
+                    member,
+                    member.member.as_ref()?,
+                    own,
+                    asked,
+                    leader,
+                ))
+            })
             .collect();
-        let cluster_id = best.map(|status| status.cluster_id.clone());
+        let foreign = asked.iter().filter_map(|(address, answer)| {
+            let status = answer.as_ref().ok()?;
+            is_foreign(status, cluster_id.as_deref()).then(|| Foreign {
+                address: address.clone(),
+                cluster_id: status.cluster_id.clone(),
+            })
+        });
+        let foreign = foreign.collect();
         for (address, answer) in asked {
             let is_known = match answer {
                 Ok(status) => nodes.iter().any(|row| {
@@ -87,6 +116,7 @@ impl Report {
             healthy: false,
             problem: None,
             missing: Vec::new(),
+            foreign,
             nodes,
         };
         report.judge(leader);
@@ -103,7 +133,28 @@ impl Report {
             .collect()
     }
 
+    /// Whether it serves, and what is wrong. A cluster that serves is no good answer when other nodes were meant too.
     fn judge(&mut self, leader: Option<&pb::StatusResponse>) {
+        let foreign = self.foreign.iter().map(|node| {
+            let Foreign {
+                address,
+                cluster_id,
+            } = node;
+            format!("{address} belongs to another cluster, {cluster_id}")
+        });
+        let foreign: Vec<_> = foreign.collect();
+        self.judge_cluster(leader);
+        if !foreign.is_empty() {
+            let others = foreign.join("; ");
+            self.problem = Some(match self.problem.take() {
+                Some(problem) => format!("{problem}; {others}"),
+                None => others,
+            });
+            self.healthy = false;
+        }
+    }
+
+    fn judge_cluster(&mut self, leader: Option<&pb::StatusResponse>) {
         let voters: Vec<_> = self.nodes.iter().filter(|node| node.voter).collect();
         let name =
             |row: &NodeRow| format!("{} ({})", row.node.as_deref().unwrap_or("?"), row.address);
@@ -150,6 +201,11 @@ fn is_leader(status: &pb::StatusResponse) -> bool {
     status.state() == pb::NodeState::Leader
 }
 
+/// Whether a node belongs to a cluster, and to another one.
+fn is_foreign(status: &pb::StatusResponse, cluster_id: Option<&str>) -> bool {
+    !status.cluster_id.is_empty() && cluster_id != Some(&*status.cluster_id)
+}
+
 fn node_name(id: u64) -> Option<String> {
     (id > 0).then(|| NodeId(id).to_string())
 }
@@ -171,17 +227,14 @@ fn text(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-/// A member, with its own word where it answered.
+/// A member, with its own word where it gave one.
 fn member_row<E: Display>(
     status: &pb::MemberStatus,
     member: &pb::Member,
+    own: Option<&pb::StatusResponse>,
     asked: &[(String, Result<pb::StatusResponse, E>)],
     leader: Option<&pb::StatusResponse>,
 ) -> NodeRow {
-    let own = asked.iter().find_map(|(_, answer)| {
-        let own = answer.as_ref().ok()?;
-        (own.node_id == member.node_id && !own.cluster_id.is_empty()).then_some(own)
-    });
     let row = match own {
         Some(own) => answered_row(&member.client_address, own),
         None => {
@@ -190,6 +243,11 @@ fn member_row<E: Display>(
                 .find(|(address, _)| *address == member.client_address);
             let problem = match answer {
                 Some((_, Err(error))) => error.to_string(),
+                // A wiped node knows its own cure.
+                Some((_, Ok(other))) if !other.problem.is_empty() => other.problem.clone(),
+                Some((_, Ok(other))) if other.cluster_id.is_empty() => {
+                    "a node without an identity answers at its address".to_owned()
+                }
                 Some((_, Ok(_))) => "another node answers at its address".to_owned(),
                 None => "it was not asked".to_owned(),
             };
@@ -220,8 +278,7 @@ fn other_row<E: Display>(
     match answer {
         Ok(status) => {
             let mut row = answered_row(address, status);
-            let foreign = !status.cluster_id.is_empty() && cluster_id != Some(&*status.cluster_id);
-            if foreign {
+            if is_foreign(status, cluster_id) {
                 row.problem = Some(format!(
                     "it belongs to another cluster, {}",
                     status.cluster_id

@@ -62,7 +62,7 @@ fn a_cluster_with_a_leader_and_one_silent_voter_serves_and_names_it() {
     assert_eq!(report.nodes[1].last_answer_ms, Some(40));
     assert_eq!(report.nodes[2].state, "unreachable");
     assert!(
-        text(&report).contains("n3:7420: connection refused"),
+        text(&report).ends_with("\n\nn3 (n3:7420): connection refused\n"),
         "{}",
         text(&report)
     );
@@ -118,8 +118,42 @@ fn waiting_nodes_are_told_how_to_form_a_cluster() {
 }
 
 #[test]
-fn nodes_that_are_no_members_are_shown_on_demand_only() {
+fn a_node_of_another_cluster_is_named_and_nodes_that_are_no_members_are_shown_on_demand_only() {
     let (_, foreign) = node(1, pb::NodeState::Follower);
+    let foreign = pb::StatusResponse {
+        cluster_id: "d".repeat(32),
+        ..foreign.unwrap()
+    };
+    let mut asked = vec![
+        node(1, pb::NodeState::Leader),
+        node(2, pb::NodeState::Follower),
+        node(3, pb::NodeState::Follower),
+        waiting(4),
+    ];
+    assert!(
+        verdict(&Report::of(&asked)).is_none(),
+        "a node that waits is no fault"
+    );
+    asked.push(("x:1".to_owned(), Ok(foreign)));
+    let report = Report::of(&asked);
+    let failure = verdict(&report).unwrap();
+    assert_eq!(failure.exit, Exit::Unhealthy);
+    assert_eq!(
+        failure.message,
+        format!("x:1 belongs to another cluster, {}", "d".repeat(32))
+    );
+    assert_eq!(failure.tries, ["--endpoints without x:1"]);
+    assert_eq!(report.leader.as_deref(), Some("n1"));
+    assert_eq!(report.shown(false).len(), 3);
+    let all = report.shown(true);
+    assert_eq!(all.len(), 5);
+    assert_eq!(all[3].state, "waiting");
+    assert!(all[4].problem.as_ref().unwrap().contains("another cluster"));
+}
+
+#[test]
+fn a_node_of_another_cluster_with_a_members_number_is_not_that_member() {
+    let (address, foreign) = node(3, pb::NodeState::Follower);
     let foreign = pb::StatusResponse {
         cluster_id: "d".repeat(32),
         ..foreign.unwrap()
@@ -127,14 +161,32 @@ fn nodes_that_are_no_members_are_shown_on_demand_only() {
     let asked = [
         node(1, pb::NodeState::Leader),
         node(2, pb::NodeState::Follower),
-        node(3, pb::NodeState::Follower),
-        waiting(4),
-        ("x:1".to_owned(), Ok(foreign)),
+        (address, Ok(foreign)),
     ];
     let report = Report::of(&asked);
-    assert_eq!(report.shown(false).len(), 3);
-    let all = report.shown(true);
-    assert_eq!(all.len(), 5);
-    assert_eq!(all[3].state, "waiting");
-    assert!(all[4].problem.as_ref().unwrap().contains("another cluster"));
+    assert_eq!(report.missing, ["n3 (n3:7420)"]);
+    assert!(!report.healthy);
+}
+
+#[test]
+fn a_wiped_node_is_shown_with_its_own_cure() {
+    let (address, wiped) = waiting(3);
+    let wiped = pb::StatusResponse {
+        problem: "its disk was wiped; cure: dos-cluster member remove n3".into(),
+        ..wiped.unwrap()
+    };
+    let asked = [
+        node(1, pb::NodeState::Leader),
+        node(2, pb::NodeState::Follower),
+        (address, Ok(wiped)),
+    ];
+    let report = Report::of(&asked);
+    assert!(report.healthy);
+    let shown = Report {
+        nodes: report.shown(false),
+        ..report
+    };
+    let shown = text(&shown);
+    let cure = "n3 (n3:7420): its disk was wiped; cure: dos-cluster member remove n3\n";
+    assert!(shown.ends_with(cure), "{shown}");
 }

@@ -140,10 +140,13 @@ impl fmt::Display for ConfigFaults {
 pub struct ConfigLayer {
     pub(super) values: Vec<(Setting, Given)>,
     pub(super) faults: Vec<ConfigFault>,
+    /// It could not be read to its end: what it lacks says nothing.
+    pub(super) is_broken: bool,
 }
 
 impl ConfigLayer {
-    /// The settings in the text of a TOML file. `path` is for messages only.
+    /// The settings in the text of a TOML file. `path` is for messages only. Of a text with wrong syntax nothing is taken:
+    /// the faults are those of the syntax, not those of what was made of it.
     #[must_use]
     pub fn from_toml(path: &Path, text: &str) -> Self {
         let mut layer = Self::default();
@@ -157,6 +160,10 @@ impl ConfigLayer {
                 why: error.message().trim().replace('\n', ", "),
                 allowed: None,
             });
+        }
+        if !layer.faults.is_empty() {
+            layer.is_broken = true;
+            return layer;
         }
         let mut entries: Vec<_> = document.into_inner().into_iter().collect();
         entries.sort_by_key(|(key, _)| key.span().start);

@@ -147,13 +147,18 @@ impl NodeConfig {
         layers: impl IntoIterator<Item = ConfigLayer>,
     ) -> Result<Self, ConfigFaults> {
         let mut build = Build::default();
+        let mut is_whole = true;
         for layer in layers {
+            is_whole &= !layer.is_broken;
             build.faults.extend(layer.faults);
             for (setting, given) in layer.values {
                 build.set(setting, given);
             }
         }
-        build.check();
+        // What does not go together may be put right by what could not be read.
+        if is_whole {
+            build.check();
+        }
         if build.faults.is_empty() {
             Ok(build.config)
         } else {

@@ -106,6 +106,17 @@ fn broken_toml_is_a_fault_with_its_line() {
 }
 
 #[test]
+fn of_a_file_with_wrong_syntax_only_the_syntax_is_reported() {
+    let found = faults([
+        file("advertise = 'n1:7420'\nheartbeat = 'soon'\nlisten = \nunknown = 1\n"),
+        flags(&[("listen", "0.0.0.0:7420"), ("segment_bytes", "64M")]),
+    ]);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].starts_with("syntax (dos.toml:3): "), "{found:?}");
+    assert!(found[1].starts_with("segment_bytes"), "{found:?}");
+}
+
+#[test]
 fn a_value_that_a_later_source_replaces_must_be_right_all_the_same() {
     let found = faults([file("heartbeat = 'soon'"), flags(&[("heartbeat", "200ms")])]);
     assert!(

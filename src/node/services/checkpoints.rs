@@ -7,6 +7,7 @@ use tonic::{Request, Response, Status};
 use super::{
     convert::{checkpoint_stat, worker_checkpoint},
     deadline, reads,
+    workers::workers_of,
 };
 use crate::{
     codec::wire::{checkpoint_id_from_pb, checkpoint_id_to_pb, job_from_pb},
@@ -60,16 +61,14 @@ impl pb::checkpoints_server::Checkpoints for Checkpoints {
     ) -> Result<Response<pb::ListCheckpointsResponse>, Status> {
         let until = deadline(request.metadata(), self.shared.config.request_timeout);
         let request = request.into_inner();
-        let job = job_from_pb(&request.job).map_err(NodeError::from)?;
+        // Unlike the other lists this one is of a job.
+        job_from_pb(&request.job).map_err(NodeError::from)?;
         let running = self.shared.running()?;
         let served = reads::reach(&running, request.floor, until).await?;
         let state = running.router.group().view().read();
-        let workers = state.job(&job).map_err(NodeError::from)?;
-        let asked = |name: &str| request.worker.is_empty() || request.worker == name;
-        let workers = workers
-            .into_iter()
-            .filter(|worker| asked(worker.name.worker.as_str()));
+        let workers = workers_of(&state, &request.job, &request.worker)?;
         let checkpoints = workers
+            .into_iter()
             .flat_map(|worker| {
                 worker
                     .checkpoints

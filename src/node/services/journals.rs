@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{convert::journal_stat, deadline, reads};
+use super::{convert::journal_stat, deadline, reads, workers::workers_of};
 use crate::{
     codec::{
         CodecError,
@@ -159,11 +159,8 @@ impl pb::journals_server::Journals for Journals {
         let running = self.shared.running()?;
         let served = reads::reach(&running, request.floor, until).await?;
         let state = running.router.group().view().read();
-        let of = |(asked, name): (&str, &str)| asked.is_empty() || asked == name;
-        let workers = state.workers().filter(|worker| {
-            of((&request.job, worker.name.job.as_str()))
-                && of((&request.worker, worker.name.worker.as_str()))
-        });
+        let workers = workers_of(&state, &request.job, &request.worker)?;
+        let workers = workers.into_iter();
         let journals = workers.flat_map(|worker| worker.journals.values());
         let journals = journals
             .filter_map(|id| Some(journal_stat(&state, state.journal_by_id(*id)?)))

@@ -6,7 +6,8 @@ use tonic::{Request, Response, Status};
 
 use super::{convert::worker_stat, deadline, reads};
 use crate::{
-    domain::{Command, OpenWorker, Outcome, Takeover},
+    codec::wire::{job_from_pb, worker_from_pb},
+    domain::{Command, OpenWorker, Outcome, State, Takeover, Worker},
     env::time,
     node::{shared::Shared, status::NodeError},
     pb,
@@ -30,6 +31,29 @@ pub(super) fn unexpected(outcome: &Outcome) -> Status {
         why: format!("an answer to another command: {outcome:?}"),
     }
     .into()
+}
+
+/// The workers of a job, or the one that is named too; without a job those of all jobs.
+///
+/// # Errors
+/// A name that is none, or that nobody has: an empty list would say that all is well.
+pub(super) fn workers_of<'a>(
+    state: &'a State,
+    job: &str,
+    worker: &str,
+) -> Result<Vec<&'a Worker>, NodeError> {
+    if job.is_empty() {
+        let named = |known: &&Worker| worker.is_empty() || known.name.worker.as_str() == worker;
+        return Ok(state.workers().filter(named).collect());
+    }
+    if worker.is_empty() {
+        return Ok(state.job(&job_from_pb(job)?)?);
+    }
+    let name = pb::WorkerRef {
+        job: job.to_owned(),
+        worker: worker.to_owned(),
+    };
+    Ok(vec![state.worker(&worker_from_pb(Some(name))?)?])
 }
 
 #[tonic::async_trait]
@@ -82,9 +106,7 @@ impl pb::workers_server::Workers for Workers {
         let running = self.shared.running()?;
         let served = reads::reach(&running, request.floor, until).await?;
         let state = running.router.group().view().read();
-        let workers = state
-            .workers()
-            .filter(|worker| request.job.is_empty() || request.job == worker.name.job.as_str());
+        let workers = workers_of(&state, &request.job, "")?.into_iter();
         let workers = workers.map(|worker| worker_stat(&state, worker)).collect();
         let (applied_index, stale) = (served.applied_index, served.stale);
         Ok(Response::new(pb::ListWorkersResponse {
@@ -92,5 +114,35 @@ impl pb::workers_server::Workers for Workers {
             applied_index,
             stale,
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Rejected;
+
+    #[test]
+    fn a_job_or_a_worker_that_nobody_has_is_refused_and_named() {
+        let mut state = State::default();
+        let open = Command::OpenWorker(OpenWorker {
+            worker: "tour/w1".parse().unwrap(),
+            epoch: None,
+            at_unix_ms: 1,
+        });
+        state.apply(1, 0, &open, &mut Vec::new()).unwrap();
+        for (job, worker) in [("", ""), ("tour", ""), ("tour", "w1")] {
+            assert_eq!(workers_of(&state, job, worker).unwrap().len(), 1);
+        }
+        let refused = |job, worker| workers_of(&state, job, worker).unwrap_err();
+        assert!(matches!(
+            refused("nojob", ""),
+            NodeError::Rejected(Rejected::UnknownJob { job }) if job.as_str() == "nojob"
+        ));
+        for job in ["tour", "nojob"] {
+            let said = refused(job, "nobody").to_string();
+            assert!(said.contains("dos-cluster worker list"), "{said}");
+        }
+        assert!(matches!(refused("a/b", ""), NodeError::BadRequest(_)));
     }
 }
