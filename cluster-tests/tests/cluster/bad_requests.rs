@@ -67,13 +67,11 @@ async fn bad_requests_are_refused_in_a_sentence_and_change_nothing() {
     )
     .await;
     let _ = output.exits_with(4, &["offset 999", "its tail is 6"]);
-    let output = cluster
-        .cli(&["journal", "read", "job/w/log", "--from", "7"])
-        .await;
-    assert!(
-        output.code != 0 && output.stderr.contains("tail is 6"),
-        "{output:?}"
-    );
+    let read = ["journal", "read", "job/w/log", "--from", "7"];
+    let _ = cluster
+        .cli(&read)
+        .await
+        .exits_with(4, &["offset 7 is behind the end, 6"]);
     let log = journal("job/w/log");
     let mut stream = RawAppend::open(cluster.nodes[1].address(), &log, 1, Some(6))
         .await

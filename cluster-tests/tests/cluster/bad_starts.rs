@@ -113,6 +113,11 @@ async fn an_init_happens_once() {
     let output = cluster
         .cli(&["init", "--nodes", &format!("{first},{first}")])
         .await;
+    let _ = output.exits_with(2, &[&first, "named twice"]);
+    let other_name = first.replace("127.0.0.1", "localhost");
+    let output = cluster
+        .cli(&["init", "--nodes", &format!("{first},{other_name}")])
+        .await;
     assert_ne!(output.code, 0, "{output:?}");
     assert!(output.stderr.contains("same node"), "{output:?}");
 

@@ -7,7 +7,11 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use dos_cluster::codec::ops::{Op, OpRecord, encode};
+use dos_cluster::{
+    client::{AppendOptions, AppendStream},
+    codec::ops::{Op, OpRecord, encode},
+    domain::{Epoch, JournalKind},
+};
 use dos_cluster_tests::{CliOutput, TestCluster, cli, pattern, phase, raw};
 
 use crate::journal;
@@ -96,7 +100,27 @@ async fn ops_are_replayed_inside_the_directory_only_and_a_torn_record_is_cut() {
     ]
     .concat();
     let torn = &write("state/data", 0, b"never whole")[..20];
-    append(&cluster, "job/w1/w1.journal", &[&whole, torn].concat()).await;
+    append(&cluster, "job/w1/w1.journal", &whole).await;
+
+    phase("the command line appends whole records only; a worker that dies leaves a part of one");
+    let half = cluster.dir().join("half");
+    std::fs::write(&half, torn).unwrap();
+    let half = half.to_str().unwrap();
+    let arguments = ["journal", "append", "job/w1/w1.journal", half];
+    let of_ops = [&arguments[..], &["--kind", "ops"]].concat();
+    let refused = cluster.cli(&of_ops).await;
+    let _ = refused.exits_with(4, &["whole records", "20 of"]);
+    let _ = cluster
+        .cli(&arguments)
+        .await
+        .exits_with(4, &["ops journal"]);
+    let (client, log) = (cluster.client(), journal("job/w1/w1.journal"));
+    let options = AppendOptions::of(&client);
+    let stream = AppendStream::open(&client, &log, JournalKind::Ops, Epoch(1), None, options);
+    let mut stream = stream.await.unwrap();
+    stream.append(Bytes::copy_from_slice(torn)).await.unwrap();
+    let written = stream.close().await.unwrap();
+    assert_eq!(written.durable.0, whole.len() as u64 + 20);
     let escape = [
         write("../escaped", 0, b"x"),
         write("a/../../escaped", 0, b"x"),
