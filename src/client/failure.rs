@@ -11,6 +11,10 @@ use crate::{domain::Rejected, env::net, pb};
 /// The metadata key of the error detail that travels with every failed call.
 pub(super) const DETAIL_KEY: &str = "dos-error-bin";
 
+/// What answers at another port than the clients', or in another version, says nothing that helps.
+const NO_SUCH_CALL: &str = "what answers there does not know this call: is it the client port of a node (7420 by default; 7421 is \
+                            for members, 7422 for HTTP), and of this version?";
+
 /// What an attempt failed with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum FailureKind {
@@ -127,9 +131,7 @@ impl Failure {
                 Self::new(FailureKind::Timeout, Effect::Unknown, status.message())
             }
             // No service took the call.
-            Code::Unimplemented => {
-                Self::new(FailureKind::BadRequest, Effect::None, status.message())
-            }
+            Code::Unimplemented => Self::new(FailureKind::BadRequest, Effect::None, NO_SUCH_CALL),
             // Not a node's own words: it may be the answer that was too large, say.
             Code::InvalidArgument | Code::NotFound | Code::OutOfRange => {
                 Self::new(FailureKind::BadRequest, Effect::Unknown, status.message())

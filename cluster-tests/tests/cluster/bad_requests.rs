@@ -235,6 +235,13 @@ async fn without_a_quorum_every_call_answers_in_time_and_names_who_is_missing() 
     load.advance(1 << 20).await;
     stop_and_verify(&cluster, load).await;
 
+    phase("another port of a node than the clients'");
+    let addresses = &cluster.nodes[0].addresses;
+    for port in [&addresses.peer, &addresses.http] {
+        let output = cli(port, &["journal", "list"]).await;
+        let _ = output.exits_with(1, &["client port", "7420 by default"]);
+    }
+
     phase("nobody listens at all");
     let nobody = dos_cluster_tests::ports::free_address();
     let output = cli(
