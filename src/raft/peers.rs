@@ -49,18 +49,16 @@ impl PeerBook {
     /// Where a member is reached by members: as announced last, else as in the membership.
     #[must_use]
     pub fn peer_address(&self, node: NodeId) -> Option<String> {
-        self.view
-            .read()
-            .member(node)
-            .map(|member| member.peer_address.clone())
+        let members = self.view.members();
+        members.get(&node).map(|member| member.peer_address.clone())
     }
 
     /// Where a member is reached by clients.
     #[must_use]
     pub fn client_address(&self, node: NodeId) -> Option<String> {
-        self.view
-            .read()
-            .member(node)
+        let members = self.view.members();
+        members
+            .get(&node)
             .map(|member| member.client_address.clone())
     }
 
@@ -117,11 +115,8 @@ impl PeerBook {
             ));
         }
         let from = NodeId(header.from);
-        let known = self
-            .view
-            .read()
-            .member(from)
-            .map(|member| member.incarnation);
+        let members = self.view.members();
+        let known = members.get(&from).map(|member| member.incarnation);
         if known.is_some_and(|incarnation| incarnation != header.from_incarnation) {
             return refuse(format!(
                 "{from} speaks from another disk than the one that joined: a wiped or foreign data directory must not come \

@@ -4,6 +4,7 @@
 //! store is behind and the log is replayed, which is why the log is purged only up to a snapshot, which is durable.
 
 use std::{
+    collections::BTreeMap,
     io,
     sync::{
         Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
@@ -25,7 +26,7 @@ use super::{
 };
 use crate::{
     codec::wire::decode_command,
-    domain::{Change, State},
+    domain::{Change, Member, NodeId, State},
     env::task,
     storage::{
         state::{StateBatch, StateStore},
@@ -42,8 +43,12 @@ pub struct StateView {
     state: Arc<RwLock<State>>,
     store: Arc<dyn StateStore>,
     applied: watch::Receiver<u64>,
+    members: watch::Receiver<Arc<Members>>,
     installs: Arc<AtomicU64>,
 }
+
+/// The members by number.
+pub(super) type Members = BTreeMap<NodeId, Member>;
 
 impl StateView {
     /// The records, as of some applied index that is at least [`applied_index`](Self::applied_index) before the call. Do not
@@ -51,6 +56,13 @@ impl StateView {
     pub fn read(&self) -> RwLockReadGuard<'_, State> {
         // A panic while applying ends the process, so a poisoned lock is never seen by a survivor.
         self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The members, without waiting for what is being applied: each message of a peer is checked against them, and a store that
+    /// stalls must not hold up heartbeats.
+    #[must_use]
+    pub(super) fn members(&self) -> Arc<Members> {
+        self.members.borrow().clone()
     }
 
     /// The journals' bytes.
@@ -87,6 +99,7 @@ pub struct StateMachine {
     store: Arc<dyn StateStore>,
     applied: Applied,
     applied_index: watch::Sender<u64>,
+    members: watch::Sender<Arc<Members>>,
     installs: Arc<AtomicU64>,
     snapshots: SnapshotDir,
     current: Current,
@@ -110,7 +123,9 @@ impl StateMachine {
         newest: Option<SnapshotHandle>,
     ) -> io::Result<(Self, StateView)> {
         let applied = Applied::decode(store.applied()?).map_err(other)?;
-        let state = Arc::new(RwLock::new(store.load()?));
+        let loaded = store.load()?;
+        let (members, watched_members) = watch::channel(members_of(&loaded));
+        let state = Arc::new(RwLock::new(loaded));
         let current = match newest {
             None => None,
             Some(handle) => {
@@ -123,6 +138,7 @@ impl StateMachine {
             state: state.clone(),
             store: store.clone(),
             applied: watched,
+            members: watched_members,
             installs: Arc::default(),
         };
         let installs = view.installs.clone();
@@ -133,6 +149,7 @@ impl StateMachine {
                 store,
                 applied,
                 applied_index,
+                members,
                 installs,
                 snapshots,
                 current,
@@ -190,6 +207,12 @@ impl StateMachine {
                 self.applied.log_id = Some(log_id);
                 answers.push((responder, answer));
             }
+            if changes
+                .iter()
+                .any(|change| matches!(change, Change::Member(_)))
+            {
+                self.members.send_replace(members_of(&state));
+            }
             let batch = StateBatch::new(&state, changes, self.applied.encode());
             self.store.write(batch)?;
             // Whoever holds the records sees the index that they are of.
@@ -211,6 +234,11 @@ impl StateMachine {
             current: self.current.clone(),
         }
     }
+}
+
+fn members_of(state: &State) -> Arc<Members> {
+    let members = state.members().cloned();
+    Arc::new(members.map(|member| (member.node, member)).collect())
 }
 
 fn index_of(log_id: Option<&LogId>) -> u64 {
@@ -291,6 +319,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
             *state = loaded;
+            self.members.send_replace(members_of(&state));
             self.applied_index
                 .send_replace(index_of(self.applied.log_id.as_ref()));
         }
