@@ -19,6 +19,18 @@ pub use disk::{
     remove_file, symlink_metadata,
 };
 
+/// Leaves a directory to its owner only (mode 0700); a simulated one has no mode.
+pub fn make_private(path: &Path) -> io::Result<()> {
+    #[cfg(sim)]
+    let _ = path;
+    #[cfg(not(sim))]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        disk::set_permissions(path, disk::Permissions::from_mode(0o700))?;
+    }
+    Ok(())
+}
+
 /// Creates a directory and its missing parents; the directory itself is readable by its owner only (mode 0700).
 /// An existing directory is left as it is. Durable after [`sync_dir`] of the parent.
 pub fn create_private_dir_all(path: &Path) -> io::Result<()> {
@@ -30,12 +42,7 @@ pub fn create_private_dir_all(path: &Path) -> io::Result<()> {
         settle_removals(parent)?;
     }
     disk::create_dir_all(path)?;
-    #[cfg(not(sim))]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        disk::set_permissions(path, disk::Permissions::from_mode(0o700))?;
-    }
-    Ok(())
+    make_private(path)
 }
 
 /// Creates a directory and its missing parents with the usual mode.

@@ -112,6 +112,8 @@ impl DataDir {
             crashsafe::sync_parent(path)?;
         }
         let lock = lock(path)?;
+        // One that was there before may be open to others.
+        fs::make_private(path).map_err(StorageError::io("set the mode of", path))?;
         let identity_path = path.join(IDENTITY_FILE);
         let identity = crashsafe::read(&identity_path)?
             .map(|bytes| Identity::decode(&identity_path, &bytes))
@@ -314,6 +316,16 @@ mod tests {
             DataDir::open(temporary.path()).unwrap().identity(),
             Some(other)
         );
+    }
+
+    #[test]
+    fn a_directory_that_was_open_to_others_is_so_no_more() {
+        let temporary = tempfile::tempdir().unwrap();
+        let open = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(temporary.path(), open).unwrap();
+        DataDir::open(temporary.path()).unwrap();
+        let mode = fs::metadata(temporary.path()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
     }
 
     #[test]
