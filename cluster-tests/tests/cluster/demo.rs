@@ -1,10 +1,19 @@
 //! The demo: a worker and the leading server die together, and the counts still come out right.
 
-use std::{fmt::Write, path::Path};
+use std::{
+    fmt::Write,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Command, Stdio},
+};
 
-use dos_cluster_tests::{CliOutput, cli, load::scramble};
+use dos_cluster_tests::{
+    CliOutput, cli, cluster::SETTLE_WITHIN, eventually, load::scramble, wait::check,
+};
+use rustix::process::{Pid, Signal, kill_process};
 
-async fn demo(dir: &Path, lines: u64) -> CliOutput {
+/// The demo over that many lines of a text of its own.
+fn command(dir: &Path, lines: u64) -> Command {
     let mut text = String::new();
     for line in 0..lines {
         // Words of a vocabulary that grows, so that each part of the text has words that the others do not have.
@@ -24,7 +33,22 @@ async fn demo(dir: &Path, lines: u64) -> CliOutput {
         .arg("--dir")
         .arg(dir.join("demo"))
         .args(["--checkpoint-lines", "500", "--lines-per-second", "5000"]);
-    cli::run(command, &[]).await
+    command
+}
+
+async fn demo(dir: &Path, lines: u64) -> CliOutput {
+    cli::run(command(dir, lines), &[]).await
+}
+
+/// Processes that have a directory in their command line.
+fn processes_in(dir: &Path) -> Vec<String> {
+    let processes = std::fs::read_dir("/proc").unwrap();
+    let lines = processes.filter_map(|process| {
+        let line = std::fs::read(process.ok()?.path().join("cmdline")).ok()?;
+        Some(String::from_utf8_lossy(&line).replace('\0', " "))
+    });
+    let place = dir.to_str().unwrap();
+    lines.filter(|line| line.contains(place)).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -53,4 +77,29 @@ async fn a_demo_whose_input_is_too_short_to_kill_anything_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let output = demo(dir.path(), 10).await;
     let _ = output.exits_with(1, &["too short", "--input"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_demo_that_is_stopped_takes_everything_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = command(dir.path(), 20_000);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let story = BufReader::new(child.stdout.take().unwrap());
+    let mut lines = story.lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.contains("at work")));
+    assert!(processes_in(dir.path()).len() > 3, "servers and workers");
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let ended = eventually("it ends", SETTLE_WITHIN, async || {
+        child
+            .try_wait()
+            .unwrap()
+            .ok_or_else(|| "it runs".to_owned())
+    })
+    .await;
+    assert_eq!(ended.code(), Some(1));
+    eventually("so does what it started", SETTLE_WITHIN, async || {
+        let left = processes_in(dir.path());
+        check(left.is_empty(), || format!("{left:?}"))
+    })
+    .await;
 }

@@ -104,12 +104,17 @@ pub(super) async fn tell(demo: Demo, context: &Context) -> Result<Exit, Failure>
     fs::create_private_dir_all(&dir).map_err(|error| exit::cannot("create", &dir, &error))?;
     let mut servers = Vec::new();
     let mut workers = Vec::new();
-    let ended = run(&demo, context, &dir, &mut servers, &mut workers).await;
+    let stop = dev::stop_signal()?;
+    // Whatever happens from here on, what was started is stopped.
+    let (ended, stopped) = tokio::select! {
+        ended = run(&demo, context, &dir, &mut servers, &mut workers) => (ended, false),
+        () = stop => (Err(Failure::error("a signal stopped the demo before its end")), true),
+    };
     for worker in &mut workers {
         worker.kill().await.ok();
     }
     dev::stop_all(&mut servers, context).await;
-    if ended.is_err() || keep {
+    if (ended.is_err() && !stopped) || keep {
         context
             .output
             .talk(&format!("everything is kept in {}", dir.display()));

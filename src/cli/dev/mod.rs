@@ -92,7 +92,7 @@ impl Dev {
 }
 
 /// Ctrl-C, SIGTERM, or the end of the terminal.
-fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
+pub(super) fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
     let listen = |kind| {
         signal(kind).map_err(|error| Failure::error(format!("cannot listen for signals: {error}")))
     };
