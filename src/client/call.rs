@@ -268,12 +268,17 @@ impl Client {
         let mut answering = Vec::new();
         let mut silent = Vec::new();
         let mut healthy = false;
+        // Without the leader's own word, that of those who follow it counts.
+        let mut followed = false;
+        let mut leader_answers = false;
         for (address, answer) in &answers {
             match answer {
                 Ok(status) => {
                     let silence = status.quorum_acknowledged_ms.map(Duration::from_millis);
                     let leads = status.state == i32::from(pb::NodeState::Leader);
                     healthy |= leads && silence.is_none_or(|silence| silence < QUORUM_SILENCE);
+                    leader_answers |= leads;
+                    followed |= !status.leader_address.is_empty();
                     answering.push(address.as_str());
                 }
                 Err(failure) => {
@@ -282,7 +287,7 @@ impl Client {
                 }
             }
         }
-        if healthy || answering.is_empty() {
+        if healthy || answering.is_empty() || (followed && !leader_answers) {
             return None;
         }
         let missing = if silent.is_empty() {

@@ -24,7 +24,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    AppendOptions, AppendStream, Client, ClientError,
+    AppendOptions, AppendStream, Client, ClientError, Effect,
     files::sync_tree,
     identity::{self, DirectoryLock, WorkerIdentity},
     local_journal::{LocalJournal, Scan},
@@ -75,6 +75,8 @@ pub struct JournaledDir {
     identity: WorkerIdentity,
     directory: PathBuf,
     journal: JournalName,
+    /// Up to where the worker's other journals were durable when this was opened.
+    others: BTreeMap<JournalName, Offset>,
     map: PathMap,
     local: Mutex<Local>,
     mirror: JournalMirror,
@@ -122,7 +124,14 @@ impl JournaledDir {
         let unclean = known.as_ref().is_some_and(|known| known.in_use.is_some());
         let tail = cluster_tail(client, &full).await?;
         check_tail(scan.whole, scan.length, tail, directory)?;
-        let local = settle(local, &scan, tail, &map, unclean, directory)?;
+        let journals = known.as_ref().map(|known| known.journals.clone());
+        let journals = journals.unwrap_or_default();
+        let others = other_journals(client, worker, &journal, &journals, directory).await?;
+        let reserved = Reserved {
+            map: &map,
+            journals: &journals,
+        };
+        let local = settle(local, &scan, tail, &reserved, unclean, directory)?;
         let append = AppendOptions {
             give_up_after: None,
             window_bytes: options.window_bytes.unwrap_or(8 << 20),
@@ -148,6 +157,7 @@ impl JournaledDir {
             identity,
             directory: directory.to_owned(),
             journal,
+            others,
             map,
             local: Mutex::new(local),
             mirror,
@@ -222,7 +232,8 @@ impl JournaledDir {
         self.checkpoint_covering(id, BTreeMap::new())
     }
 
-    /// As [`JournaledDir::checkpoint`], covering other journals of the worker too, each up to an offset that is durable.
+    /// As [`JournaledDir::checkpoint`], covering other journals of the worker further than they were when the directory was
+    /// opened, each up to an offset that is durable.
     pub fn checkpoint_covering(
         &self,
         id: CheckpointId,
@@ -232,7 +243,9 @@ impl JournaledDir {
             let local = self.local();
             (local.journal.length(), local.broken.clone())
         };
-        let mut offsets = others;
+        // A restore at this checkpoint cuts what it does not cover.
+        let mut offsets = self.others.clone();
+        offsets.extend(others);
         offsets.insert(self.journal.clone(), end);
         let (client, handle) = (self.client.clone(), self.handle.clone());
         let (worker, epoch) = (self.identity.worker.clone(), self.identity.epoch);
@@ -540,12 +553,54 @@ async fn open_stream(
         let (kind, options) = (JournalKind::Ops, options.clone());
         let opened = AppendStream::open(client, journal, kind, epoch, Some(tail), options).await;
         opens += 1;
-        match opened.as_ref().map_err(ClientError::rejected) {
-            Err(Some(Rejected::WrongOffset { tail: now, .. })) if opens < OPENS_MAX => tail = *now,
+        match opened
+            .as_ref()
+            .map_err(|error| (error.rejected(), error.effect()))
+        {
+            Err((Some(Rejected::WrongOffset { tail: now, .. }), Effect::None))
+                if opens < OPENS_MAX =>
+            {
+                tail = *now;
+            }
             _ => return opened,
         }
         check(tail)?;
     }
+}
+
+/// Where the worker's other journals are, which a checkpoint must cover too. An ops journal whose end is only here has changed the
+/// files: it is brought up by opening the directory with it.
+async fn other_journals(
+    client: &Client,
+    worker: &WorkerRef,
+    journal: &JournalName,
+    journals: &BTreeMap<JournalName, JournalKind>,
+    directory: &Path,
+) -> Result<BTreeMap<JournalName, Offset>, ClientError> {
+    let mut others = BTreeMap::new();
+    for (name, kind) in journals.iter().filter(|(name, _)| *name != journal) {
+        let tail = cluster_tail(client, &worker.journal(name.clone())).await?;
+        let here = fs::metadata(directory.join(name.as_str())).map(|found| found.len());
+        if *kind == JournalKind::Ops && here.is_ok_and(|here| here != tail.0) {
+            return Err(ClientError::LocalState {
+                path: directory.to_owned(),
+                why: format!(
+                    "its journal {name} is not as long here as in the cluster, which has {tail}"
+                ),
+                next: "open it with that journal first, which brings the cluster up".into(),
+            });
+        }
+        if tail > Offset::ZERO {
+            others.insert(name.clone(), tail);
+        }
+    }
+    Ok(others)
+}
+
+/// Names that no op may touch.
+struct Reserved<'a> {
+    map: &'a PathMap,
+    journals: &'a BTreeMap<JournalName, JournalKind>,
 }
 
 /// Brings the local journal, of which the cluster has a beginning up to `tail`, and the files together: cuts off what was
@@ -554,15 +609,21 @@ fn settle(
     mut journal: LocalJournal,
     scan: &Scan,
     tail: Offset,
-    map: &PathMap,
+    reserved: &Reserved<'_>,
     unclean: bool,
     directory: &Path,
 ) -> Result<Local, ClientError> {
     if scan.whole < scan.length {
         journal.cut(scan.whole)?;
     }
-    let mut files = Replayer::new(map.clone());
-    if unclean && let Some((offset, record)) = &scan.last {
+    let mut files = Replayer::new(reserved.map.clone());
+    let is_reserved = |record: &OpRecord| {
+        identity::is_reserved(reserved.map, record.op.path(), reserved.journals.keys())
+    };
+    if unclean
+        && let Some((offset, record)) = &scan.last
+        && !is_reserved(record)
+    {
         // It may have been written to the journal and not to the file.
         match files.apply(*offset, record) {
             Ok(_) => {}
@@ -572,6 +633,8 @@ fn settle(
             {
                 journal.cut(Offset(*offset))?;
             }
+            // A restore passed it over, too.
+            Err(ReplayError::RefusedPath { .. } | ReplayError::RefusedRange { .. }) => {}
             Err(error) => return Err(replay_error(directory, error)),
         }
     }

@@ -19,6 +19,14 @@ pub use disk::{
     remove_file, symlink_metadata,
 };
 
+/// The path without links; in a simulation there are none.
+pub fn canonicalize(path: &Path) -> io::Result<std::path::PathBuf> {
+    #[cfg(not(sim))]
+    return disk::canonicalize(path);
+    #[cfg(sim)]
+    Ok(path.to_owned())
+}
+
 /// Leaves a directory to its owner only (mode 0700); a simulated one has no mode.
 pub fn make_private(path: &Path) -> io::Result<()> {
     #[cfg(sim)]

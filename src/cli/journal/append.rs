@@ -105,17 +105,21 @@ impl Append {
             let arrived = durable.since(from);
             format!("{arrived} bytes of the input are durable, and the journal is up to {durable}")
         };
+        let told = |effect| match watch.progress().durable.since(from) {
+            0 => effect,
+            _ => Some(Effect::Unknown), // a part of it has happened
+        };
         let ended = closed.map_err(|error| {
             let step = format!("dos-cluster journal stat {}", self.journal);
-            Failure::from(error).after(&so_far()).try_next(step)
+            let failure = Failure::from(error).after(&so_far()).try_next(step);
+            Failure {
+                effect: told(failure.effect),
+                ..failure
+            }
         })?;
         if let Err(Stopped::Input(failure)) = sent {
-            let effect = match watch.progress().durable.since(from) {
-                0 => failure.effect,
-                _ => Some(Effect::Unknown), // a part of it has happened
-            };
             return Err(Failure {
-                effect,
+                effect: told(failure.effect),
                 ..failure.after(&so_far())
             });
         }

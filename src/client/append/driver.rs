@@ -235,9 +235,10 @@ impl Driver {
         else {
             return Ok(());
         };
-        // Whatever stops the read, the next session tries again.
-        let lost = |error: ClientError| {
-            End::Lost(session.address.clone(), Failure::lost(error.to_string()))
+        // Whatever stops the read, the next session tries again, unless the bytes are not there any more.
+        let lost = |error: ClientError| match error {
+            ClientError::Rejected { .. } | ClientError::BadRequest { .. } => End::Failed(error),
+            error => End::Lost(session.address.clone(), Failure::lost(error.to_string())),
         };
         let floor = Floor::LogIndex(session.log_index);
         let read = self.client.read(&self.journal, from, Some(to), floor);
@@ -460,7 +461,9 @@ impl Driver {
     /// whoever writes it.
     fn effect(&self, stream: Option<&Stream>) -> Effect {
         let sent = |stream: &Stream| stream.window.sent() > stream.window.durable();
-        if self.opens.any_unanswered() || stream.is_some_and(sent) {
+        // An open that answered has fenced the writer before, also when the stream then came to nothing elsewhere.
+        let only_fenced = self.opens.any_answered() && self.state.borrow().opened.is_none();
+        if only_fenced || self.opens.any_unanswered() || stream.is_some_and(sent) {
             Effect::Unknown
         } else {
             Effect::None

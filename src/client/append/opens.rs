@@ -37,6 +37,11 @@ impl Opens {
         self.held.unwrap_or_default()
     }
 
+    /// Whether an open has answered.
+    pub(super) fn any_answered(&self) -> bool {
+        self.held.is_some()
+    }
+
     /// Whether an open may yet be carried out, or was without a word of it.
     pub(super) fn any_unanswered(&self) -> bool {
         self.unanswered > 0

@@ -101,7 +101,12 @@ impl Target {
 
     /// Even with force, some directories are not meant.
     fn check_worth_replacing(&self, options: &RestoreOptions) -> Result<(), ClientError> {
-        let inside = |path: Option<PathBuf>| path.is_some_and(|p| p.starts_with(&self.directory));
+        let real = fs::canonicalize(&self.directory)
+            .map_err(|e| ClientError::local("find", &self.directory, e))?;
+        let inside = |path: Option<PathBuf>| {
+            let path = path.map(|path| fs::canonicalize(&path).unwrap_or(path));
+            path.is_some_and(|path| path.starts_with(&real))
+        };
         if inside(std::env::current_dir().ok()) {
             let why = "this process works inside it, so it would be replaced under it";
             return Err(self.refuse(why, "choose another, or change to another directory first"));
@@ -109,7 +114,7 @@ impl Target {
         if inside(std::env::home_dir()) {
             return Err(self.refuse("it holds your home directory", "choose another"));
         }
-        if let Ok(Some(found)) = WorkerIdentity::read(&self.directory)
+        if let Some(found) = WorkerIdentity::read(&self.directory)?
             && found.worker != options.worker
         {
             let why = format!("it is the directory of worker {}", found.worker);
@@ -367,10 +372,20 @@ impl Staging {
         swap(&files, &target.directory, &old)?;
         // IMPORTANT: the new name is durable before the old content goes.
         fs::sync_dir(&target.parent).map_err(|e| ClientError::local("sync", &target.parent, e))?;
-        // With the content that earlier ones moved away and did not come to remove.
+        // With the content that earlier ones moved away and did not come to remove. Under another name first: what is half
+        // removed must not be taken for content to be put back.
         let replaced = target.beside_by_number("replaced").unwrap_or_default();
-        let replaced = replaced.into_iter().map(|(_, path)| path);
-        self.left.extend(remove(replaced.chain([self.root])));
+        let mut useless = vec![self.root];
+        for (number, path) in replaced {
+            let removing = target.beside("removing", number);
+            let renamed = fs::rename(&path, &removing);
+            useless.push(if renamed.is_ok() { removing } else { path });
+        }
+        let earlier = target.beside_by_number("removing").unwrap_or_default();
+        useless.extend(earlier.into_iter().map(|(_, path)| path));
+        useless.sort();
+        useless.dedup();
+        self.left.extend(remove(useless));
         drop(self.lock);
         Ok(self.left)
     }

@@ -7,12 +7,13 @@ use bytes::Bytes;
 use super::super::{
     AppendOptions, AppendStream, Client, ClientError, Effect, JournaledDir, JournaledDirOptions,
     WorkerIdentity,
+    restore::RestoreOptions,
     testing::{FakeCluster, worker},
 };
 use super::{foreign_takeover, pattern};
 use crate::{
     codec::ops::{Op, OpRecord, encode},
-    domain::{CheckpointId, JournalKind, JournalRef, Rejected},
+    domain::{CheckpointId, JournalKind, JournalRef, Rejected, RestorePoint},
 };
 
 async fn open(client: &Client, path: &Path) -> Result<JournaledDir, ClientError> {
@@ -406,4 +407,62 @@ async fn a_directory_that_is_refused_does_not_fence_the_worker_that_runs() {
     }
     dir.write_at("f", 3, b"two").unwrap();
     dir.checkpoint(checkpoint(2)).await.unwrap();
+}
+
+async fn open_with(
+    client: &Client,
+    path: &Path,
+    journal: &str,
+) -> Result<JournaledDir, ClientError> {
+    let options = JournaledDirOptions {
+        journal: Some(journal.parse().unwrap()),
+        ..JournaledDirOptions::default()
+    };
+    JournaledDir::open(client, &worker(), path, options).await
+}
+
+/// A restore at a checkpoint cuts every journal that it does not cover.
+#[tokio::test]
+async fn a_checkpoint_covers_the_journals_that_were_written_before_this_one() {
+    let cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("dir");
+    std::fs::create_dir(&path).unwrap();
+    for (journal, file, number) in [("a.journal", "first", 1), ("b.journal", "second", 2)] {
+        let dir = open_with(&client, &path, journal).await.unwrap();
+        dir.write_at(file, 0, file.as_bytes()).unwrap();
+        dir.checkpoint(checkpoint(number)).await.unwrap();
+        dir.close().await.unwrap();
+    }
+    let to = temp.path().join("restored");
+    let wanted = RestoreOptions {
+        point: RestorePoint::Checkpoint(checkpoint(2)),
+        ..RestoreOptions::new(worker(), &to, "test")
+    };
+    client.restore(wanted, &|_| {}).await.unwrap();
+    for file in ["first", "second"] {
+        assert_eq!(std::fs::read(to.join(file)).unwrap(), file.as_bytes());
+    }
+}
+
+/// What only one journal has would be in no restore of what another one goes on with.
+#[tokio::test]
+async fn another_journal_whose_end_is_only_here_is_brought_up_first() {
+    let cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    let temp = tempfile::tempdir().unwrap();
+    let open = async |journal| open_with(&client, temp.path(), journal).await;
+    let dir = open("a.journal").await.unwrap();
+    dir.write_at("f", 0, b"x").unwrap();
+    dir.checkpoint(checkpoint(1)).await.unwrap();
+    dir.close().await.unwrap();
+    let mut longer = std::fs::read(temp.path().join("a.journal")).unwrap();
+    longer.extend(longer.clone());
+    std::fs::write(temp.path().join("a.journal"), longer).unwrap();
+    let error = open("b.journal").await.unwrap_err();
+    assert!(error.to_string().contains("a.journal"), "{error}");
+    assert_eq!(error.effect(), Effect::None);
+    open("a.journal").await.unwrap().close().await.unwrap();
+    open("b.journal").await.unwrap().close().await.unwrap();
 }
