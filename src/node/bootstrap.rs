@@ -25,6 +25,8 @@ use crate::{
 const STEP_WITHIN: Duration = Duration::from_secs(10);
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How long a listener may take to read.
+const TOLD_WITHIN: Duration = Duration::from_secs(1);
 /// How long a promotion may be refused before that is told.
 const REFUSED_FOR: Duration = Duration::from_mins(1);
 
@@ -389,7 +391,7 @@ async fn tell(
         matched_index: answer.matched_index,
         last_index: answer.last_index,
     };
-    let _ = progress.send(Ok(step)).await;
+    let _ = time::timeout(TOLD_WITHIN, progress.send(Ok(step))).await;
 }
 
 /// A data directory copied from a running node would make two of one: ask at the address where this node was last.

@@ -1,7 +1,10 @@
 //! Membership changes at the leader, and which voter to hand leadership to.
 
+use std::time::Duration;
+
 use crate::{
     domain::{Member, NodeId},
+    env::time::{self, Instant},
     pb,
     pb::change_members_request::Change,
     raft::{Group, GroupStatus, MemberProgress, ProposeError, Role},
@@ -9,6 +12,7 @@ use crate::{
 
 /// A voter that has not answered for this long is not handed leadership.
 const FRESH_MS: u64 = 2_000;
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Carries out a change on this node, which must lead.
 ///
@@ -85,7 +89,14 @@ async fn remove(group: &Group, status: &GroupStatus, gone: NodeId) -> Result<(),
         .ok_or(ProposeError::UnknownMember(gone))?;
     let me = group.peers().identity().node;
     if progress.voter {
-        check_majority_without(status, me, gone)?;
+        // A leader that was elected just now has not heard everybody yet.
+        let until = Instant::now() + Duration::from_millis(FRESH_MS);
+        while let Err(refused) = check_majority_without(&group.status(), me, gone) {
+            if Instant::now() >= until {
+                return Err(refused);
+            }
+            time::sleep(LOOK_AGAIN).await;
+        }
     }
     if let Some(to) = successor(status, me).filter(|_| gone == me) {
         // A leader that is no member would go on leading for a while: another one carries it out.

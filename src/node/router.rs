@@ -215,7 +215,7 @@ impl Router {
 fn settle<T>(result: Result<T, ProposeError>) -> Try<T> {
     match result {
         Ok(answer) => Try::Done(Ok(answer)),
-        Err(ProposeError::NotLeader { .. }) => Try::Again,
+        Err(ProposeError::NotLeader { .. } | ProposeError::Stalled) => Try::Again,
         Err(error) => Try::Done(Err(error.into())),
     }
 }

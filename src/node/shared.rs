@@ -30,7 +30,7 @@ use crate::{
 
 /// A cluster that expects another node here says so at each heartbeat and each try to catch it up.
 const MISTAKEN_FOR: Duration = Duration::from_secs(5);
-/// For how long after an adoption a node counts as claimed: an init takes less, unless it has failed.
+/// For how long after an adoption a node counts as claimed: an init takes less as a rule, and looks again before it forms.
 const CLAIM: Duration = Duration::from_secs(5);
 
 /// Where the node is reached, as it tells others.

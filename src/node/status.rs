@@ -253,6 +253,9 @@ impl From<ProposeError> for NodeError {
                 bytes: bytes as u64,
                 bytes_max: COMMAND_BYTES_MAX as u64,
             }),
+            ProposeError::Stalled => Self::Overloaded {
+                what: "a disk under its log that hangs",
+            },
             ProposeError::Stopped(why) => Self::RaftStopped(why),
             ProposeError::Refused(why) => Self::Refused(why),
             ProposeError::Membership(why) => Self::Membership(why),

@@ -32,6 +32,9 @@ use crate::{
     storage::{state::StateStore, wal::Wal},
 };
 
+/// How long a command waits for a log whose disk is behind.
+const ROOM_WITHIN: Duration = Duration::from_secs(2);
+
 /// What a group needs besides its stores.
 #[derive(Debug, Clone)]
 pub struct GroupOptions {
@@ -76,6 +79,9 @@ pub enum ProposeError {
     /// No majority answers.
     #[error("no majority of the voters answers")]
     NoQuorum,
+    /// The disk under this node's log takes no more; nothing has happened.
+    #[error("the disk under this node's log hangs")]
+    Stalled,
     /// The command is longer than a log entry may be; nothing has happened.
     #[error("the command of {bytes} bytes is too large: {COMMAND_BYTES_MAX} bytes are the limit")]
     TooLarge {
@@ -234,8 +240,8 @@ impl Group {
     /// Durable on a majority and applied here when that resolves.
     ///
     /// # Errors
-    /// [`ProposeError::TooLarge`] and [`ProposeError::Stopped`] here; each of the others from the future. `TooLarge` and
-    /// `NotLeader` have no effect, the others may have.
+    /// [`ProposeError::TooLarge`], [`ProposeError::Stalled`] and [`ProposeError::Stopped`] here; each of the others from the
+    /// future. `TooLarge`, `Stalled` and `NotLeader` have no effect, the others may have.
     pub async fn submit(
         &self,
         command: Command,
@@ -249,7 +255,9 @@ impl Group {
             });
         }
         // Back-pressure: a majority commits without this disk, so nothing else would bound what waits for it.
-        self.wal.room().await;
+        if time::timeout(ROOM_WITHIN, self.wal.room()).await.is_err() {
+            return Err(ProposeError::Stalled);
+        }
         let (responder, decided) = ProgressResponder::complete_only();
         let queued = self.raft.client_write_ff(proposal, Some(responder)).await;
         queued.map_err(|fatal| ProposeError::Stopped(fatal.to_string()))?;

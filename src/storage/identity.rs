@@ -11,6 +11,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{
@@ -113,7 +114,13 @@ impl DataDir {
         }
         let lock = lock(path)?;
         // One that was there before may be open to others.
-        fs::make_private(path).map_err(StorageError::io("set the mode of", path))?;
+        match fs::make_private(path) {
+            // It is another's, who lets this process in: a mounted volume, as a rule.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                tracing::info!(path = %path.display(), "the mode of the data directory is its owner's to set; it is left");
+            }
+            set => set.map_err(StorageError::io("set the mode of", path))?,
+        }
         let identity_path = path.join(IDENTITY_FILE);
         let identity = crashsafe::read(&identity_path)?
             .map(|bytes| Identity::decode(&identity_path, &bytes))

@@ -105,6 +105,7 @@ async fn run(mut queue: mpsc::Receiver<Pending>, router: Router, metrics: Metric
     let in_flight = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
     let mut forwarder = Forwarder::default();
     let mut left_over = None;
+    let mut leader = router.group().watch_leader();
     loop {
         let first = match left_over.take() {
             Some(pending) => pending,
@@ -114,8 +115,18 @@ async fn run(mut queue: mpsc::Receiver<Pending>, router: Router, metrics: Metric
             },
         };
         // The permit comes before the gathering: while none is free, the queue fills and the batch grows.
-        let Ok(permit) = in_flight.clone().acquire_owned().await else {
-            return;
+        let permit = loop {
+            tokio::select! {
+                permit = in_flight.clone().acquire_owned() => match permit {
+                    Ok(permit) => break permit,
+                    Err(_) => return,
+                },
+                // A former leader whose disk hangs is alive, and never answers: its batches would keep their permits.
+                Ok(()) = leader.changed() => {
+                    let now = *leader.borrow_and_update();
+                    forwarder.leave_unless(now);
+                }
+            }
         };
         let batch = gather(first, &mut queue, &mut left_over);
         metrics.batch(batch.waiting.len());

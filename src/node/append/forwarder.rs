@@ -77,6 +77,21 @@ impl Forwarder {
     }
 }
 
+impl Forwarder {
+    /// Gives up a stream to a node that leads no more; whether its unanswered batches were carried out is not known.
+    pub(super) fn leave_unless(&mut self, leader: Option<NodeId>) {
+        let Some(leader) = leader else {
+            return; // it may be elected again
+        };
+        if let Some(left) = self.open.take_if(|open| open.leader != leader) {
+            let unanswered = lock(&left.waiting).take();
+            for sent in unanswered.into_iter().flatten() {
+                sent.batch.failed(&format!("{leader} leads now"));
+            }
+        }
+    }
+}
+
 fn lock(waiting: &Waiting) -> MutexGuard<'_, Option<VecDeque<Sent>>> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }

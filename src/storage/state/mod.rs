@@ -7,7 +7,7 @@
 //! | `read.rs` | bytes of the store to chunks and records, checked |
 //! | `mem.rs` | [`MemStore`]: in memory, with explicit flush points, for simulation and tests |
 //! | `rocks/` | `RocksStore`: RocksDB without its write-ahead log, for nodes |
-//! | `contract.rs` | the tests that both pass |
+//! | `contract/` | the tests that both pass |
 //!
 //! Writes are not durable by themselves. The Raft log is: after a crash the store is as it was at a flush, its applied
 //! mark says which one, and the log is replayed from there. So the log may be purged up to the applied mark that a

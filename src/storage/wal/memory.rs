@@ -50,6 +50,7 @@ impl Shared {
             tail_bytes: 0,
             serial: 0,
             durable_serial: 0,
+            truncations: 0,
             pending_since: None,
             disk: DiskIndex::default(),
             segments: BTreeMap::new(),
@@ -165,6 +166,8 @@ pub(super) struct Memory {
     pub(super) serial: u64,
     /// Entries up to this serial are synced.
     pub(super) durable_serial: u64,
+    /// How often it was truncated: the writer counts, too, and is behind while one is queued.
+    pub(super) truncations: u64,
     /// Since when the oldest entry that is not synced waits, or the last sync was.
     pending_since: Option<Instant>,
     /// What is synced. Where it and the calls' view differ, the difference is in the tail.
@@ -245,6 +248,7 @@ impl Memory {
     }
 
     pub(super) fn truncate_after(&mut self, after: Option<LogId>) {
+        self.truncations += 1;
         let keep = after.map_or(0, |after| after.index + 1);
         while self
             .tail

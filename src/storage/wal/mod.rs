@@ -11,7 +11,7 @@
 //!   is tried again.
 //! - Recovery tells a torn tail (written, never synced: cut silently) from damage (synced, and now gone or changed:
 //!   [`StorageError::Damaged`]). Damage is known by a later record that vouches for the place, by a later segment, or by
-//!   `MARKER`. Not told apart is only what was synced in the last 50 ms before a kill.
+//!   `MARKER`. Not told apart is only what was synced after the last mark: 50 ms, as a rule, before a kill.
 //!
 //! | module | owns |
 //! | --- | --- |

@@ -22,7 +22,7 @@ use crate::storage::{StorageError, crashsafe};
 
 /// Purged segments that are kept for reuse; more are removed.
 const SPARES_MAX: usize = 4;
-/// The marker is written at least that often while the log is written to; when it is idle, it is written by then, too.
+/// The marker is written with the first batch after this time, and when the log is idle.
 const MARKER_EVERY: Duration = IDLE_AFTER;
 
 /// One call, on its way to disk.
@@ -107,6 +107,8 @@ pub(super) struct Writer {
     marker: MarkerFile,
     marked: Marker,
     marked_at: time::Instant,
+    /// Truncations written so far.
+    truncations: u64,
     spares: Vec<(PathBuf, u64)>,
     /// Purged segments, which a reader may still hold.
     retired: Vec<Arc<Segment>>,
@@ -165,6 +167,7 @@ impl Writer {
             marker,
             marked,
             marked_at: time::Instant::now(),
+            truncations: 0,
             spares,
             retired,
             stopped: false,
@@ -213,6 +216,7 @@ impl Writer {
                 self.sync_wanted = true;
                 self.put(&Record::TruncateAfter(after))?;
                 self.head.last = after;
+                self.truncations += 1;
                 Ok(())
             }
             Request::Purge(through) => {
@@ -234,7 +238,14 @@ impl Writer {
     /// Notes how far the log is committed, no further than it is written. It is not queued with the rest: commits of a majority go
     /// on while this disk hangs, and only the newest counts.
     fn put_committed(&mut self) -> Result<(), StorageError> {
-        let committed = self.shared.lock().committed;
+        let committed = {
+            let memory = self.shared.lock();
+            // IMPORTANT: what is committed may be of another history than what is written until the truncation is written, too.
+            if memory.truncations != self.truncations {
+                return Ok(());
+            }
+            memory.committed
+        };
         let mark = match (committed, self.head.last) {
             (Some(committed), Some(last)) if committed.index > last.index => Some(last),
             (_, None) => None,
