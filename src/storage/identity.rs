@@ -252,6 +252,7 @@ mod tests {
         WriteGate,
         wal::{Vote, WalOptions},
     };
+    use proptest::prelude::*;
     use std::os::unix::fs::PermissionsExt;
 
     const IDENTITY: Identity = Identity {
@@ -266,13 +267,15 @@ mod tests {
             .0
     }
 
-    /// Durable once the log is dropped.
+    /// Durable on return.
     fn vote(log: &Wal) {
-        let _durable = log.save_vote(Vote {
+        let saved = log.save_vote(Vote {
             term: 1,
             node_id: IDENTITY.node_id,
             committed: false,
         });
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        runtime.unwrap().block_on(saved).unwrap();
     }
 
     fn begun(path: &Path) -> DataDir {
@@ -323,6 +326,15 @@ mod tests {
             DataDir::open(temporary.path()).unwrap().identity(),
             Some(other)
         );
+    }
+
+    #[test]
+    fn an_identity_is_read_as_it_was_written() {
+        proptest!(|(cluster_id: u128, node_id: u64, incarnation: u64)| {
+            let identity = Identity { cluster_id, node_id, incarnation };
+            let read = Identity::decode(Path::new("IDENTITY"), &identity.encode());
+            prop_assert_eq!(read.unwrap(), identity);
+        });
     }
 
     #[test]

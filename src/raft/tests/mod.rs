@@ -1,6 +1,7 @@
 //! openraft's own storage suite over our log and state machine, and the contracts that it does not check.
 
 mod snapshots;
+mod types;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 

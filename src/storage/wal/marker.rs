@@ -160,6 +160,7 @@ fn decode(slot: &[u8]) -> Option<(u32, u64, Marker)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn marker(offset: u32) -> Marker {
         Marker {
@@ -197,6 +198,23 @@ mod tests {
                 "byte {position}"
             );
         }
+    }
+
+    #[test]
+    fn a_marker_is_read_as_it_was_written() {
+        let last = proptest::option::of((any::<u64>(), any::<u64>(), any::<u64>()));
+        let numbers = (any::<u64>(), any::<u64>(), any::<u32>(), any::<u32>());
+        proptest!(|((counter, sequence, offset, chain) in numbers, last in last)| {
+            let marker = Marker {
+                sequence,
+                offset,
+                chain,
+                last: last.map(|(term, node_id, index)| LogId { term, node_id, index }),
+            };
+            let mut slot = encode(counter, marker);
+            slot.truncate(SLOT_BYTES);
+            prop_assert_eq!(decode(&slot), Some((FORMAT_VERSION, counter, marker)));
+        });
     }
 
     #[test]
