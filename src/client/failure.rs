@@ -2,14 +2,10 @@
 
 use std::{error::Error, time::Duration};
 
-use prost::Message;
 use tonic::{Code, Status};
 
 use super::error::{ClientError, Effect, Tried};
-use crate::{domain::Rejected, env::net, pb};
-
-/// The metadata key of the error detail that travels with every failed call.
-pub(super) const DETAIL_KEY: &str = "dos-error-bin";
+use crate::{codec::wire::detail_of, domain::Rejected, env::net, pb};
 
 /// What answers at another port than the clients', or in another version, says nothing that helps.
 const NO_SUCH_CALL: &str = "what answers there does not know this call: is it the client port of a node (7420 by default; 7421 is \
@@ -82,12 +78,7 @@ impl Failure {
     /// What a gRPC status means. A node's detail is believed over the status code; without a detail only a connection
     /// that never was is known to have had no effect.
     pub(super) fn of(status: &Status) -> Self {
-        let detail = status
-            .metadata()
-            .get_bin(DETAIL_KEY)
-            .and_then(|value| value.to_bytes().ok())
-            .and_then(|bytes| pb::ErrorDetail::decode(bytes).ok());
-        match detail {
+        match detail_of(status) {
             Some(detail) => Self::of_detail(status, detail),
             None => Self::of_bare(status),
         }
@@ -250,16 +241,16 @@ fn deepest(status: &Status) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{JournalId, Offset};
+    use crate::{
+        codec::wire::attach_detail,
+        domain::{JournalId, Offset},
+    };
     use tonic::metadata::{MetadataMap, MetadataValue};
 
     fn with_detail(code: Code, detail: &pb::ErrorDetail) -> Status {
-        let mut metadata = MetadataMap::new();
-        metadata.insert_bin(
-            DETAIL_KEY,
-            MetadataValue::from_bytes(&detail.encode_to_vec()),
-        );
-        Status::with_metadata(code, "as the node said", metadata)
+        let mut status = Status::new(code, "as the node said");
+        attach_detail(&mut status, detail);
+        status
     }
 
     #[test]
@@ -351,7 +342,7 @@ mod tests {
     #[test]
     fn garbage_as_detail_is_no_detail() {
         let mut metadata = MetadataMap::new();
-        metadata.insert_bin(DETAIL_KEY, MetadataValue::from_bytes(&[0xff; 9]));
+        metadata.insert_bin("dos-error-bin", MetadataValue::from_bytes(&[0xff; 9]));
         let failure = Failure::of(&Status::with_metadata(Code::Unavailable, "x", metadata));
         assert_eq!(failure.effect, Effect::Unknown);
     }

@@ -5,10 +5,11 @@ use std::{sync::Arc, time::Duration};
 use super::{
     Fault,
     router::Router,
-    shared::{Phase, Running, Shared},
-    status::{ALREADY_FORMED, INIT_UNDER_WAY, NodeError, detail},
+    shared::{Running, Shared},
+    status::{ALREADY_FORMED, INIT_UNDER_WAY, NodeError},
 };
 use crate::{
+    codec::wire::detail_of,
     domain::{ClusterId, Command, Member, NodeId, Outcome, limits::MEMBERS_MAX},
     env::{
         rng, task,
@@ -145,18 +146,20 @@ async fn try_adopt(
             member.check()?;
             Ok(member)
         }
-        Ok(Err(status)) => Err(match detail(&status).map(|detail| detail.code).as_deref() {
-            Some(code @ (INIT_UNDER_WAY | ALREADY_FORMED)) => {
-                let found = shared.links.probe(&candidate.peer_address).await;
-                let cluster = found.map_or_else(|_| "another one".to_owned(), cluster_of);
-                if code == ALREADY_FORMED {
-                    NodeError::AlreadyFormed { address, cluster }
-                } else {
-                    NodeError::InitUnderWay { address, cluster }
+        Ok(Err(status)) => Err(
+            match detail_of(&status).map(|detail| detail.code).as_deref() {
+                Some(code @ (INIT_UNDER_WAY | ALREADY_FORMED)) => {
+                    let found = shared.links.probe(&candidate.peer_address).await;
+                    let cluster = found.map_or_else(|_| "another one".to_owned(), cluster_of);
+                    if code == ALREADY_FORMED {
+                        NodeError::AlreadyFormed { address, cluster }
+                    } else {
+                        NodeError::InitUnderWay { address, cluster }
+                    }
                 }
-            }
-            _ => peer(status.message().to_owned()),
-        }),
+                _ => peer(status.message().to_owned()),
+            },
+        ),
         Err(_) => Err(peer(format!("no answer within {STEP_WITHIN:?}"))),
     }
 }
@@ -453,9 +456,7 @@ pub(super) fn announce(shared: Arc<Shared>, running: Arc<Running>) {
                 }
             }
             time::sleep(Duration::from_millis(500)).await;
-            let current =
-                matches!(shared.phase(), Phase::Running(now) if Arc::ptr_eq(&now, &running));
-            if !current {
+            if !shared.still_runs(&running) {
                 return;
             }
         }

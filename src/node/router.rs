@@ -12,7 +12,7 @@ use super::{
     status::{NodeError, REFUSED, may_try_again},
 };
 use crate::{
-    codec::wire::{outcome_from_pb, outcome_to_pb},
+    codec::wire::{detail_of, outcome_from_pb, outcome_to_pb},
     domain::{Command, NodeId},
     env::{
         net,
@@ -224,7 +224,7 @@ fn settle_status<T>(status: &Status) -> Try<T> {
     if may_try_again(status) || net::never_connected(status) {
         return Try::Again;
     }
-    match super::status::detail(status) {
+    match detail_of(status) {
         Some(pb::ErrorDetail {
             rejected: Some(rejected),
             ..

@@ -187,6 +187,11 @@ impl Shared {
         }
     }
 
+    /// False once the node stopped, or runs again under another identity.
+    pub(super) fn still_runs(&self, running: &Arc<Running>) -> bool {
+        matches!(&*self.phase.borrow(), Phase::Running(now) if Arc::ptr_eq(now, running))
+    }
+
     /// Recovers the group from the disk and becomes a running node.
     pub(super) async fn recover(self: &Arc<Self>) -> Result<Arc<Running>, Fault> {
         let identity = self
@@ -409,7 +414,7 @@ impl Shared {
                 reason = self.gate.closed() => return reason.to_string(),
                 why = raft => {
                     // A group that was stopped to be started under another identity has not failed.
-                    if matches!(self.phase(), Phase::Running(now) if running.as_ref().is_some_and(|was| Arc::ptr_eq(was, &now))) {
+                    if running.as_ref().is_some_and(|running| self.still_runs(running)) {
                         return why;
                     }
                 }

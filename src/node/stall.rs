@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     members,
-    shared::{Phase, Running, Shared},
+    shared::{Running, Shared},
 };
 use crate::{
     env::{task, time},
@@ -20,9 +20,7 @@ pub(super) fn watch(shared: Arc<Shared>, running: Arc<Running>) {
     task::spawn(async move {
         loop {
             time::sleep(LOOK_EVERY).await;
-            let current =
-                matches!(shared.phase(), Phase::Running(now) if Arc::ptr_eq(&now, &running));
-            if !current {
+            if !shared.still_runs(&running) {
                 return;
             }
             let group = running.router.group();

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use prost::Message;
-use tonic::{Code, Status, metadata::MetadataValue};
+use tonic::{Code, Status};
 
 use crate::{
-    codec::CodecError,
+    codec::{
+        CodecError,
+        wire::{attach_detail, detail_of},
+    },
     domain::{Rejected, limits::COMMAND_BYTES_MAX, rejected::what},
     pb,
     raft::ProposeError,
@@ -200,8 +202,8 @@ fn code(error: &NodeError) -> (Code, &'static str) {
             StorageError::Damaged { .. }
             | StorageError::StateDamaged { .. }
             | StorageError::JournalDamaged { .. },
-        ) => (Code::DataLoss, "damaged"),
-        NodeError::DamagedJournal { .. } => (Code::DataLoss, "damaged"),
+        )
+        | NodeError::DamagedJournal { .. } => (Code::DataLoss, "damaged"),
         NodeError::Storage(_) => (Code::Internal, "storage"),
         NodeError::AlreadyFormed { .. } => (Code::AlreadyExists, ALREADY_FORMED),
         NodeError::InitUnderWay { .. } => (Code::Unavailable, INIT_UNDER_WAY),
@@ -227,8 +229,7 @@ impl From<NodeError> for Status {
             leader_address: String::new(),
         };
         let mut status = Self::new(status, error.to_string());
-        let detail = MetadataValue::from_bytes(&detail.encode_to_vec());
-        status.metadata_mut().insert_bin("dos-error-bin", detail);
+        attach_detail(&mut status, &detail);
         status
     }
 }
@@ -264,19 +265,9 @@ impl From<ProposeError> for NodeError {
     }
 }
 
-/// Reads the detail of a failed call of another member.
-pub(super) fn detail(status: &Status) -> Option<pb::ErrorDetail> {
-    let raw = status
-        .metadata()
-        .get_bin("dos-error-bin")?
-        .to_bytes()
-        .ok()?;
-    pb::ErrorDetail::decode(raw).ok()
-}
-
 /// True when a failed call of another member had no effect, and another try may fare better.
 pub(super) fn may_try_again(status: &Status) -> bool {
     let retriable = ["starting", "stopping", "waiting", "no_leader", "overloaded"];
-    detail(status)
+    detail_of(status)
         .is_some_and(|d| d.effect() == pb::Effect::None && retriable.contains(&d.code.as_str()))
 }

@@ -379,11 +379,7 @@ impl Group {
     /// As for [`add_learner`](Self::add_learner).
     pub async fn promote(&self, node: NodeId) -> Result<(), ProposeError> {
         let change = ChangeMembers::AddVoterIds([node.0].into());
-        self.raft
-            .change_membership(change, true)
-            .await
-            .map(|_| ())
-            .map_err(membership_error)
+        self.change(change, true).await
     }
 
     /// Finishes a membership change that another leader left half done.
@@ -392,11 +388,7 @@ impl Group {
     /// As for [`add_learner`](Self::add_learner).
     pub async fn finish_change(&self) -> Result<(), ProposeError> {
         let change = ChangeMembers::AddVoterIds([].into());
-        self.raft
-            .change_membership(change, true)
-            .await
-            .map(|_| ())
-            .map_err(membership_error)
+        self.change(change, true).await
     }
 
     /// Removes a member, voter or learner, for good.
@@ -413,11 +405,17 @@ impl Group {
         } else {
             ChangeMembers::RemoveNodes([node.0].into())
         };
-        self.raft
-            .change_membership(change, false)
-            .await
-            .map(|_| ())
-            .map_err(membership_error)
+        self.change(change, false).await
+    }
+
+    /// Changes the members, and waits until the change is committed; `retain` keeps a voter that loses its vote as a learner.
+    async fn change(
+        &self,
+        change: ChangeMembers<u64, Peer>,
+        retain: bool,
+    ) -> Result<(), ProposeError> {
+        let changed = self.raft.change_membership(change, retain).await;
+        changed.map(|_| ()).map_err(membership_error)
     }
 
     /// Asks another voter to lead; `to` must be one. There is no way back: a target that cannot costs an election.

@@ -13,19 +13,15 @@ use std::{
 
 use bytes::Bytes;
 use futures::Stream;
-use prost::Message;
 use tokio::{runtime::Runtime, sync::mpsc};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{
-    Code, Request, Response, Status, Streaming,
-    metadata::{MetadataMap, MetadataValue},
-};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use faults::fires;
 pub(super) use faults::{Faults, Fired};
 use ports::free_address;
 
-use super::{Client, ClientOptions, failure::DETAIL_KEY};
+use super::{Client, ClientOptions};
 use crate::{
     codec::{CodecError, wire},
     domain::{
@@ -276,13 +272,10 @@ fn failed(code: Code, name: &str, effect: pb::Effect, rejected: Option<&Rejected
         rejected: rejected.map(Into::into),
         leader_address: String::new(),
     };
-    let mut metadata = MetadataMap::new();
-    metadata.insert_bin(
-        DETAIL_KEY,
-        MetadataValue::from_bytes(&detail.encode_to_vec()),
-    );
     let message = rejected.map_or_else(|| name.to_owned(), ToString::to_string);
-    Status::with_metadata(code, message, metadata)
+    let mut status = Status::new(code, message);
+    wire::attach_detail(&mut status, &detail);
+    status
 }
 
 fn rejected(rejected: Rejected) -> Status {

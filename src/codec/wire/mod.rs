@@ -2,6 +2,7 @@
 #![deny(clippy::indexing_slicing)]
 
 mod commands;
+mod detail;
 mod names;
 mod outcomes;
 mod rejected;
@@ -11,6 +12,7 @@ pub(super) mod testing;
 mod tests;
 
 pub use commands::{decode_command, encode_command};
+pub use detail::{attach_detail, detail_of};
 pub use names::{
     checkpoint_id_from_pb, checkpoint_id_to_pb, job_from_pb, journal_from_pb, journal_name_from_pb,
     journal_to_pb, kind_from_pb, kind_to_pb, succession_from_pb, succession_to_pb, token_from_pb,

@@ -75,25 +75,28 @@ impl Forwarder {
         // A send that fails means that the stream has ended: its task fails what waits.
         let _ = open.requests.send(request).await;
     }
-}
 
-impl Forwarder {
     /// Gives up a stream to a node that leads no more; whether its unanswered batches were carried out is not known.
     pub(super) fn leave_unless(&mut self, leader: Option<NodeId>) {
         let Some(leader) = leader else {
             return; // it may be elected again
         };
         if let Some(left) = self.open.take_if(|open| open.leader != leader) {
-            let unanswered = lock(&left.waiting).take();
-            for sent in unanswered.into_iter().flatten() {
-                sent.batch.failed(&format!("{leader} leads now"));
-            }
+            break_off(&left.waiting, &format!("{leader} leads now"));
         }
     }
 }
 
 fn lock(waiting: &Waiting) -> MutexGuard<'_, Option<VecDeque<Sent>>> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Fails what waits for an answer, and lets nothing more wait.
+fn break_off(waiting: &Waiting, why: &str) {
+    let unanswered = lock(waiting).take();
+    for sent in unanswered.into_iter().flatten() {
+        sent.batch.failed(why);
+    }
 }
 
 fn open(router: &Router, leader: NodeId) -> Option<Open> {
@@ -106,11 +109,7 @@ fn open(router: &Router, leader: NodeId) -> Option<Open> {
             Err(status) => status.message().to_owned(),
             Ok(response) => read_answers(response.into_inner(), &answered).await,
         };
-        let unanswered = lock(&answered).take();
-        for sent in unanswered.into_iter().flatten() {
-            sent.batch
-                .failed(&format!("the stream to the leader broke: {why}"));
-        }
+        break_off(&answered, &format!("the stream to the leader broke: {why}"));
     });
     Some(Open {
         leader,

@@ -2,18 +2,20 @@
 
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesOrdered};
-use prost::Message;
 use tokio::sync::{mpsc, watch};
-use tonic::{Status, Streaming, metadata::MetadataValue};
+use tonic::{Status, Streaming};
 
 use super::{
     admission::{Permit, StreamAdmission},
     batcher::{AppendQueue, Pending, Settled},
 };
 use crate::{
-    codec::CodecError,
+    codec::{
+        CodecError,
+        wire::{attach_detail, detail_of},
+    },
     domain::{Append, Offset, OpenedJournal, Rejected, limits::APPEND_BYTES_MAX},
-    node::status::{self, NodeError},
+    node::status::NodeError,
     pb::{self, append_request::Request as Wire, append_response::Response},
 };
 
@@ -190,7 +192,7 @@ impl AppendStream {
     /// What ends the stream, with the effect of the whole stream and not of its last message alone: a message that is refused
     /// changes nothing, but the appends before it are durable, or may be yet.
     fn told(&self, mut status: Status) -> Status {
-        let mut detail = status::detail(&status).unwrap_or_else(|| pb::ErrorDetail {
+        let mut detail = detail_of(&status).unwrap_or_else(|| pb::ErrorDetail {
             effect: pb::Effect::None.into(),
             code: "bad_request".to_owned(), // from below: what came is no message, or too large a one
             rejected: None,
@@ -199,8 +201,7 @@ impl AppendStream {
         if self.under_way > 0 || self.durable > self.opened.tail {
             detail.effect = pb::Effect::Unknown.into();
         }
-        let detail = MetadataValue::from_bytes(&detail.encode_to_vec());
-        status.metadata_mut().insert_bin("dos-error-bin", detail);
+        attach_detail(&mut status, &detail);
         status
     }
 
@@ -266,7 +267,7 @@ mod tests {
         let Err(error) = stream.take(data(at, 1)) else {
             panic!("taken, and damaged");
         };
-        status::detail(&stream.told(error.into())).unwrap()
+        detail_of(&stream.told(error.into())).unwrap()
     }
 
     #[test]
@@ -299,7 +300,7 @@ mod tests {
         let at = Offset(9);
         let (journal, tail) = (JournalId(1), stream.next);
         let wrong = Rejected::WrongOffset { journal, at, tail };
-        let detail = status::detail(&stream.told(NodeError::from(wrong).into())).unwrap();
+        let detail = detail_of(&stream.told(NodeError::from(wrong).into())).unwrap();
         assert_eq!(detail.effect(), pb::Effect::Unknown);
         assert!(detail.rejected.is_some(), "the reason stays");
     }
@@ -311,7 +312,7 @@ mod tests {
         let told = stream.told(too_large());
         assert_eq!(told.code(), Code::OutOfRange);
         assert_eq!(told.message(), "9 MiB is too large");
-        let effect = |status: &Status| status::detail(status).unwrap().effect();
+        let effect = |status: &Status| detail_of(status).unwrap().effect();
         assert_eq!(effect(&told), pb::Effect::None);
         stream.under_way = 1;
         assert_eq!(effect(&stream.told(too_large())), pb::Effect::Unknown);
