@@ -168,6 +168,11 @@ impl TestCluster {
         self.client_within(Duration::from_secs(30))
     }
 
+    /// A client that knows nothing but one node.
+    pub fn client_at(&self, node: usize) -> Client {
+        Client::new(ClientOptions::new([self.nodes[node].address()])).unwrap()
+    }
+
     /// A client that knows all nodes, and gives a call this long.
     #[must_use]
     pub fn client_within(&self, timeout: Duration) -> Client {

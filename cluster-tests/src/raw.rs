@@ -197,6 +197,7 @@ impl RawAppend {
             kind,
             epoch,
             expected_offset,
+            over: None,
         };
         let open = pb::AppendRequest {
             request: Some(append_request::Request::Open(open)),

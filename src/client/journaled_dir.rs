@@ -135,6 +135,7 @@ impl JournaledDir {
         let append = AppendOptions {
             give_up_after: None,
             window_bytes: options.window_bytes.unwrap_or(8 << 20),
+            over: None,
         };
         let length = local.journal.length();
         let stream = open_stream(client, &full, epoch, tail, append, |tail| {

@@ -284,7 +284,11 @@ impl JournalReader {
 
     /// Goes on with `read`, unless the journal is not what it was when the read began.
     fn adopt(&mut self, address: String, read: NodeRead) -> Result<(), ClientError> {
-        let cuts = |header: &pb::ReadHeader| header.stat.as_ref().map(|stat| stat.cuts);
+        // A deleted journal that was made again has another number.
+        let cuts = |header: &pb::ReadHeader| {
+            let stat = header.stat.as_ref();
+            stat.map(|stat| (stat.id, stat.cuts))
+        };
         match &self.header {
             Some(first) if cuts(first) != cuts(&read.header) => {
                 return Err(ClientError::JournalCut {

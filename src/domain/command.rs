@@ -11,7 +11,7 @@ use super::{
     member::Member,
     offset::{Offset, OffsetRange},
     rejected::Rejected,
-    token::{Epoch, FencingToken},
+    token::{Epoch, FencingToken, Writer},
 };
 
 /// One entry of the replicated log, decided alike by every member.
@@ -29,6 +29,8 @@ pub enum Command {
     Takeover(Takeover),
     /// Cuts a journal's end off.
     Truncate(Truncate),
+    /// Removes a journal.
+    DeleteJournal(JournalRef),
     /// Gives out the number of a node that will join.
     AllocateNode,
     /// A member says where it is reached.
@@ -84,6 +86,8 @@ pub struct OpenJournal {
     pub epoch: Epoch,
     /// The tail that the caller expects; `None` takes any.
     pub expected: Option<Offset>,
+    /// The newest writer that the caller has seen, 0 of a journal that is not there: refused if another was opened since.
+    pub over: Option<Writer>,
 }
 
 /// Makes a checkpoint durable; ordered behind the appends it covers.
@@ -159,6 +163,8 @@ pub enum Outcome {
     },
     /// The worker is taken over.
     TakenOver(TakenOver),
+    /// The journal is gone.
+    JournalDeleted,
     /// The journal's new tail.
     Truncated {
         /// First offset not written.

@@ -7,7 +7,7 @@ use super::{
     ids::{JobName, JournalId, JournalRef, NodeId, WorkerName, WorkerRef},
     journal::JournalKind,
     offset::Offset,
-    token::{Epoch, FencingToken},
+    token::{Epoch, FencingToken, Writer},
     worker::Succession,
 };
 
@@ -93,6 +93,18 @@ pub enum Rejected {
         held: FencingToken,
         /// The token in force.
         newest: FencingToken,
+    },
+    /// A writer was opened since the caller looked.
+    #[error(
+        "journal {journal} was opened for writing meanwhile: its newest writer is {newest}, not {over}; look again"
+    )]
+    OpenedMeanwhile {
+        /// The journal.
+        journal: JournalRef,
+        /// The newest writer that the caller has seen.
+        over: Writer,
+        /// The newest writer.
+        newest: Writer,
     },
     /// The append, or the open, does not begin at the journal's tail.
     #[error(

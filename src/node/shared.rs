@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::{
     Fault, NodeConfig,
-    append::{Admission, AppendQueue},
+    append::{Admission, AppendQueue, OpenWriters},
     links::Links,
     metrics::Metrics,
     router::Router,
@@ -99,6 +99,7 @@ pub(super) struct Shared {
     pub(super) links: Links,
     pub(super) metrics: Metrics,
     pub(super) admission: Admission,
+    pub(super) writers: OpenWriters,
     pub(super) gate: WriteGate,
     pub(super) stopping: watch::Sender<bool>,
     phase: watch::Sender<Phase>,
@@ -123,6 +124,7 @@ impl Shared {
             links: Links::default(),
             metrics: Metrics::default(),
             admission: Admission::default(),
+            writers: OpenWriters::default(),
             gate: WriteGate::default(),
             stopping: watch::channel(false).0,
             phase,

@@ -98,6 +98,9 @@ async fn every_command_answers_in_json() {
         let appended = told.done("journal append", &[&name], b"0123456789").await;
         assert_eq!(appended["durable"], 10, "{appended}");
     }
+    told.done("journal append", &["job/w1/scrap"], b"0").await;
+    let removed = told.done("journal rm", &["job/w1/scrap"], b"").await;
+    assert_eq!(removed["journal"], "job/w1/scrap", "{removed}");
     let listed = told.done("journal list", &["job"], b"").await;
     let rows = listed["journals"].as_array().unwrap();
     assert_eq!(rows.len(), 2, "{listed}");

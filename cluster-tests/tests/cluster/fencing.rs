@@ -1,8 +1,8 @@
 //! Promise 3: a fenced writer's bytes never appear, and it is told who and when.
 
 use dos_cluster::{
-    client::{Effect, ErrorKind},
-    domain::{Epoch, Offset, Rejected, RestorePoint},
+    client::{AppendOptions, AppendStream, Effect, ErrorKind},
+    domain::{Epoch, JournalKind, Offset, Rejected, RestorePoint, Writer},
     pb::{self, rejected::Reason},
 };
 use dos_cluster_tests::{
@@ -226,5 +226,61 @@ async fn a_leader_that_was_paused_over_a_takeover_acknowledges_nothing_of_the_ol
             .unwrap();
         assert_eq!(bytes, pattern(OLD, 0, 10_000), "{}", node.name);
     }
+    cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_looks_at_any_member_sees_which_journals_are_being_written_and_one_of_two_openers_gets_one()
+ {
+    let cluster = TestCluster::start(3).await;
+    let client = cluster.client();
+    let leader = cluster.leader().await;
+    let journal = journal("job/w/log");
+    let (epoch, _) = client.open_worker(&journal.owner, None).await.unwrap();
+    let is_written = async |node: usize| {
+        let client = cluster.client_at(node);
+        let listed = client.journals_with_writers(&journal.owner).await.unwrap();
+        listed.journals.iter().any(|stat| stat.appending)
+    };
+    assert!(!is_written(leader).await);
+
+    phase("two open the journal over what they both saw");
+    let open = |node: usize| {
+        let client = cluster.client_at(node);
+        let journal = journal.clone();
+        async move {
+            let options = AppendOptions {
+                over: Some(Writer(0)),
+                ..AppendOptions::of(&client)
+            };
+            AppendStream::open(&client, &journal, JournalKind::Raw, epoch, None, options).await
+        }
+    };
+    let (one, other) = tokio::join!(open(leader), open((leader + 1) % 3));
+    let (won, lost) = match (one, other) {
+        (Ok(won), Err(lost)) | (Err(lost), Ok(won)) => (won, lost),
+        both => panic!("one of them: {both:?}"),
+    };
+    assert!(
+        matches!(lost.rejected(), Some(Rejected::OpenedMeanwhile { .. })),
+        "{lost}"
+    );
+
+    phase("every member sees it, and sees its end at once");
+    for node in 0..3 {
+        assert!(is_written(node).await, "{node}");
+    }
+    won.close().await.unwrap();
+    for node in 0..3 {
+        assert!(!is_written(node).await, "{node}");
+    }
+
+    phase("delete it");
+    client.delete_journal(&journal).await.unwrap();
+    let gone = client.delete_journal(&journal).await.unwrap_err();
+    assert!(
+        matches!(gone.rejected(), Some(Rejected::UnknownJournal { .. })),
+        "{gone}"
+    );
     cluster.finish().await;
 }

@@ -55,7 +55,21 @@ Examples:
         #[command(flatten)]
         floor: FloorArguments,
     },
+    /// Remove a journal with its bytes, and the checkpoints that cover them
+    ///
+    /// Whoever appends to it is fenced. Nothing brings it back.
+    #[command(after_help = "Example:\n  dos-cluster journal rm wordcount/w1/w1.journal")]
+    Rm {
+        /// The journal
+        #[arg(value_name = "JOB/WORKER/JOURNAL")]
+        journal: JournalRef,
+    },
     Dump(dump::Dump),
+}
+
+#[derive(Debug, Serialize)]
+struct Removed {
+    journal: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -118,9 +132,21 @@ impl Journal {
             Verb::Read(read) => read.run(context).await,
             Verb::List { scope, floor } => list(context, scope.as_ref(), floor).await,
             Verb::Stat { journal, floor } => stat(context, &journal, floor).await,
+            Verb::Rm { journal } => rm(context, &journal).await,
             Verb::Dump(dump) => dump.run(context),
         }
     }
+}
+
+async fn rm(context: &Context, journal: &JournalRef) -> Result<Exit, Failure> {
+    context.client()?.delete_journal(journal).await?;
+    let removed = Removed {
+        journal: journal.to_string(),
+    };
+    context
+        .output
+        .show(&removed, |removed| format!("removed {}", removed.journal))?;
+    Ok(Exit::Done)
 }
 
 async fn list(

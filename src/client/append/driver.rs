@@ -198,12 +198,15 @@ impl Driver {
 
     fn open_message(&self, stream: &Option<Stream>) -> pb::OpenAppend {
         // The tail that was expected at first is not the one of a re-open, whose tail is checked against the window.
-        let expected = self.expected.filter(|_| stream.is_none());
+        let first = stream.is_none();
+        let expected = self.expected.filter(|_| first);
+        let over = self.options.over.filter(|_| first);
         pb::OpenAppend {
             journal: Some(wire::journal_to_pb(&self.journal)),
             kind: wire::kind_to_pb(self.kind).into(),
             epoch: self.epoch.0,
             expected_offset: expected.map(|offset| offset.0),
+            over: over.map(|writer| writer.0),
         }
     }
 

@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::{Client, ClientError, retry::Backoff};
 use crate::{
-    domain::{Epoch, JournalKind, JournalRef, Offset, limits::APPEND_BYTES_MAX},
+    domain::{Epoch, JournalKind, JournalRef, Offset, Writer, limits::APPEND_BYTES_MAX},
     env::task::{self, AbortHandle},
 };
 use driver::Driver;
@@ -32,6 +32,9 @@ pub struct AppendOptions {
     /// How long the stream may go without progress before it fails; `None`: for ever. The first open always ends after the
     /// client's timeout.
     pub give_up_after: Option<Duration>,
+    /// Open only over this writer, the newest that was seen, or 0 of a journal that is not there: refused with
+    /// `OpenedMeanwhile` if another was opened since. Counts for the first open only.
+    pub over: Option<Writer>,
 }
 
 impl AppendOptions {
@@ -41,6 +44,7 @@ impl AppendOptions {
         Self {
             window_bytes: 8 << 20,
             give_up_after: Some(client.options().timeout),
+            over: None,
         }
     }
 

@@ -5,7 +5,7 @@ mod faults;
 mod ports;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -26,7 +26,7 @@ use crate::{
     codec::{CodecError, wire},
     domain::{
         Append, Change, Command, Epoch, FencingToken, Journal, JournalId, JournalKind, JournalRef,
-        Offset, OpenJournal, Outcome, Rejected, State, WorkerRef,
+        Offset, OpenJournal, Outcome, Rejected, State, WorkerRef, Writer,
     },
     env::net::{self, ChannelOptions},
     pb::{self, append_request, append_response, read_response},
@@ -54,6 +54,8 @@ struct Shared {
     /// Commands carried out, by node.
     carried_out: Vec<u32>,
     append_opens: Vec<u32>,
+    /// Append streams that are open at some node.
+    open: BTreeSet<(JournalId, FencingToken)>,
 }
 
 impl Shared {
@@ -328,6 +330,7 @@ impl Node {
             tail: journal.tail.0,
             token: Some(wire::token_to_pb(journal.token)),
             cuts: journal.cuts,
+            appending: shared.open.contains(&(journal.id, journal.token)),
         }
     }
 
@@ -337,6 +340,7 @@ impl Node {
             kind: wire::kind_from_pb(open.kind).map_err(bad_request)?,
             epoch: Epoch(open.epoch),
             expected: open.expected_offset.map(Offset),
+            over: open.over.map(Writer),
         });
         let mut shared = self.shared();
         shared.led(self.node)?;
@@ -384,27 +388,36 @@ impl Node {
             tail: opened.tail,
             messages: 0,
         };
-        let answer = |response| {
-            Ok(pb::AppendResponse {
-                response: Some(response),
-            })
-        };
+        let writer = (stream.journal, stream.token);
+        self.shared().open.insert(writer);
         let _ = answers
-            .send(answer(append_response::Response::Opened(opened)))
+            .send(append_answer(append_response::Response::Opened(opened)))
             .await;
+        let ended = self.take_appends(&mut stream, requests, answers).await;
+        self.shared().open.remove(&writer);
+        ended
+    }
+
+    async fn take_appends(
+        &self,
+        stream: &mut FakeAppend,
+        mut requests: Streaming<pb::AppendRequest>,
+        answers: &mpsc::Sender<Result<pb::AppendResponse, Status>>,
+    ) -> Result<(), Status> {
+        use append_request::Request as Wire;
         self.go_on()?;
         while let Some(request) = requests.message().await? {
             let Some(Wire::Data(data)) = request.request else {
                 return Err(Status::invalid_argument("no data"));
             };
-            if let Some(progress) = self.append(&mut stream, data)? {
+            if let Some(progress) = self.append(stream, data)? {
                 let progress = append_response::Response::Progress(progress);
-                let _ = answers.send(answer(progress)).await;
+                let _ = answers.send(append_answer(progress)).await;
             }
         }
         let progress = stream.progress(stream.tail, self.shared().log_index);
         let _ = answers
-            .send(answer(append_response::Response::Progress(progress)))
+            .send(append_answer(append_response::Response::Progress(progress)))
             .await;
         Ok(())
     }
@@ -461,6 +474,12 @@ impl Node {
         }
         Ok(Some(stream.progress(stream.tail, log_index)))
     }
+}
+
+fn append_answer(response: append_response::Response) -> Result<pb::AppendResponse, Status> {
+    Ok(pb::AppendResponse {
+        response: Some(response),
+    })
 }
 
 /// An append stream at a node.
@@ -569,18 +588,39 @@ impl pb::journals_server::Journals for Node {
 
     async fn list(
         &self,
-        _: Request<pb::ListJournalsRequest>,
+        request: Request<pb::ListJournalsRequest>,
     ) -> Result<Response<pb::ListJournalsResponse>, Status> {
+        let pb::ListJournalsRequest { job, worker, .. } = request.into_inner();
         let shared = self.shared();
+        let owner = if worker.is_empty() {
+            None
+        } else {
+            let owner = WorkerRef {
+                job: job.parse().unwrap(),
+                worker: worker.parse().unwrap(),
+            };
+            Some(shared.state.worker(&owner).map_err(rejected)?.id)
+        };
         Ok(Response::new(pb::ListJournalsResponse {
             journals: shared
                 .state
                 .journals()
+                .filter(|journal| owner.is_none_or(|owner| journal.owner == owner))
                 .map(|j| self.stat(&shared, j))
                 .collect(),
             applied_index: shared.log_index,
             stale: false,
         }))
+    }
+
+    async fn delete(
+        &self,
+        request: Request<pb::DeleteJournal>,
+    ) -> Result<Response<pb::JournalDeleted>, Status> {
+        match self.command(request.into_inner(), Command::DeleteJournal)? {
+            Outcome::JournalDeleted => Ok(Response::new(pb::JournalDeleted {})),
+            other => panic!("{other:?}"),
+        }
     }
 
     async fn truncate(

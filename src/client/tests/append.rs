@@ -41,6 +41,7 @@ fn foreign_append(cluster: &FakeCluster, journal: &JournalRef, epoch: Epoch, dat
         kind: RAW,
         epoch,
         expected: None,
+        over: None,
     }));
     let Ok(Outcome::JournalOpened(opened)) = opened else {
         panic!("{opened:?}");

@@ -12,8 +12,8 @@ use super::{
 use crate::{
     codec::CodecError,
     domain::{
-        Append, Command, CommitCheckpoint, Epoch, FencingToken, JournalId, JournalName, Offset,
-        OpenJournal, OpenWorker, RestorePoint, Takeover, Truncate, Writer,
+        Append, Command, CommitCheckpoint, Epoch, FencingToken, JournalId, JournalName, JournalRef,
+        Offset, OpenJournal, OpenWorker, RestorePoint, Takeover, Truncate, Writer,
     },
     pb,
 };
@@ -167,6 +167,13 @@ impl TryFrom<pb::Truncate> for Truncate {
     }
 }
 
+impl TryFrom<pb::DeleteJournal> for JournalRef {
+    type Error = CodecError;
+    fn try_from(delete: pb::DeleteJournal) -> Wire<Self> {
+        journal_from_pb(delete.journal)
+    }
+}
+
 impl From<Command> for pb::Command {
     fn from(command: Command) -> Self {
         use pb::command::Command as Wire;
@@ -180,10 +187,14 @@ impl From<Command> for pb::Command {
                 kind: kind_to_pb(open.kind).into(),
                 epoch: open.epoch.0,
                 expected: open.expected.map(|offset| offset.0),
+                over: open.over.map(|writer| writer.0),
             }),
             Command::CommitCheckpoint(commit) => Wire::CommitCheckpoint(commit.into()),
             Command::Takeover(takeover) => Wire::Takeover(takeover.into()),
             Command::Truncate(truncate) => Wire::Truncate(truncate.into()),
+            Command::DeleteJournal(journal) => Wire::DeleteJournal(pb::DeleteJournal {
+                journal: Some(journal_to_pb(&journal)),
+            }),
             Command::AllocateNode => Wire::AllocateNode(pb::AllocateNode {}),
             Command::AnnounceMember(member) => Wire::AnnounceMember((&member).into()),
         };
@@ -207,10 +218,12 @@ impl TryFrom<pb::Command> for Command {
                 kind: kind_from_pb(open.kind)?,
                 epoch: Epoch(open.epoch),
                 expected: open.expected.map(Offset),
+                over: open.over.map(Writer),
             }),
             Wire::CommitCheckpoint(commit) => Self::CommitCheckpoint(commit.try_into()?),
             Wire::Takeover(takeover) => Self::Takeover(takeover.try_into()?),
             Wire::Truncate(truncate) => Self::Truncate(truncate.try_into()?),
+            Wire::DeleteJournal(delete) => Self::DeleteJournal(delete.try_into()?),
             Wire::AllocateNode(_) => Self::AllocateNode,
             Wire::AnnounceMember(member) => Self::AnnounceMember(member.into()),
         })

@@ -128,6 +128,7 @@ pub fn outcome_to_pb(outcome: Result<Outcome, Rejected>) -> pb::Outcome {
         Ok(Outcome::TakenOver(taken)) => Wire::TakenOver(taken.into()),
         Ok(Outcome::Truncated { tail }) => Wire::Truncated(pb::Truncated { tail: tail.0 }),
         Ok(Outcome::NodeAllocated(node)) => Wire::NodeAllocated(node.0),
+        Ok(Outcome::JournalDeleted) => Wire::JournalDeleted(pb::JournalDeleted {}),
         Ok(Outcome::MemberAnnounced) => Wire::MemberAnnounced(pb::MemberAnnounced {}),
     };
     pb::Outcome {
@@ -161,6 +162,7 @@ pub fn outcome_from_pb(outcome: Option<pb::Outcome>) -> Wire<Result<Outcome, Rej
             tail: Offset(truncated.tail),
         },
         Wire::NodeAllocated(node) => Outcome::NodeAllocated(NodeId(node)),
+        Wire::JournalDeleted(_) => Outcome::JournalDeleted,
         Wire::MemberAnnounced(_) => Outcome::MemberAnnounced,
     };
     Ok(Ok(outcome))

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     codec::CodecError,
-    domain::{Epoch, JournalId, NodeId, Offset, Rejected, rejected::what},
+    domain::{Epoch, JournalId, NodeId, Offset, Rejected, Writer, rejected::what},
     pb,
 };
 
@@ -114,6 +114,15 @@ impl From<&Rejected> for pb::Rejected {
                 covered: covered.0,
             }),
             Rejected::ForeignIncarnation { node } => Reason::ForeignIncarnation(node.0),
+            Rejected::OpenedMeanwhile {
+                journal,
+                over,
+                newest,
+            } => Reason::OpenedMeanwhile(wire::OpenedMeanwhile {
+                journal: Some(journal_to_pb(journal)),
+                over: over.0,
+                newest: newest.0,
+            }),
             Rejected::UnknownMember { node } => Reason::UnknownMember(node.0),
         };
         Self {
@@ -214,6 +223,11 @@ impl TryFrom<pb::Rejected> for Rejected {
                 covered: Offset(cut.covered),
             },
             Reason::ForeignIncarnation(node) => Self::ForeignIncarnation { node: NodeId(node) },
+            Reason::OpenedMeanwhile(opened) => Self::OpenedMeanwhile {
+                journal: journal_from_pb(opened.journal)?,
+                over: Writer(opened.over),
+                newest: Writer(opened.newest),
+            },
             Reason::UnknownMember(node) => Self::UnknownMember { node: NodeId(node) },
         })
     }

@@ -154,12 +154,14 @@ pub(in crate::codec) fn command() -> impl Strategy<Value = Command> {
                 at_unix_ms,
             }
         });
-    let open_journal = (journal(), kind(), epoch(), option::of(offset())).prop_map(
-        |(journal, kind, epoch, expected)| OpenJournal {
+    let over = option::of(number().prop_map(Writer));
+    let open_journal = (journal(), kind(), epoch(), option::of(offset()), over).prop_map(
+        |(journal, kind, epoch, expected, over)| OpenJournal {
             journal,
             kind,
             epoch,
             expected,
+            over,
         },
     );
     let truncate = (journal(), epoch(), offset()).prop_map(|(journal, epoch, at)| Truncate {
@@ -174,6 +176,7 @@ pub(in crate::codec) fn command() -> impl Strategy<Value = Command> {
         commit().prop_map(Command::CommitCheckpoint),
         takeover().prop_map(Command::Takeover),
         truncate.prop_map(Command::Truncate),
+        journal().prop_map(Command::DeleteJournal),
         Just(Command::AllocateNode),
         member().prop_map(Command::AnnounceMember),
     ]
@@ -194,6 +197,13 @@ fn rejected_by_name() -> impl Strategy<Value = Rejected> {
             succession,
         },
     );
+    let opened = (journal(), number(), number()).prop_map(|(journal, over, newest)| {
+        Rejected::OpenedMeanwhile {
+            journal,
+            over: Writer(over),
+            newest: Writer(newest),
+        }
+    });
     let no_line = (job(), vec(worker_name(), 0..4))
         .prop_map(|(job, late)| Rejected::NoRecoveryLine { job, late });
     prop_oneof![
@@ -202,6 +212,7 @@ fn rejected_by_name() -> impl Strategy<Value = Rejected> {
         journal().prop_map(|journal| Rejected::UnknownJournal { journal }),
         wrong_kind,
         fenced,
+        opened,
         no_line,
     ]
 }
@@ -267,7 +278,7 @@ fn rejected_by_checkpoint() -> impl Strategy<Value = Rejected> {
 /// Any rejection.
 pub(in crate::codec) fn rejected() -> impl Strategy<Value = Rejected> {
     prop_oneof![
-        6 => rejected_by_name(),
+        7 => rejected_by_name(),
         8 => rejected_by_number(),
         4 => rejected_by_checkpoint(),
     ]
@@ -307,6 +318,7 @@ pub(in crate::codec) fn outcome() -> impl Strategy<Value = Outcome> {
         taken_over().prop_map(Outcome::TakenOver),
         offset().prop_map(|tail| Outcome::Truncated { tail }),
         number().prop_map(|node| Outcome::NodeAllocated(NodeId(node))),
+        Just(Outcome::JournalDeleted),
         Just(Outcome::MemberAnnounced),
     ]
 }

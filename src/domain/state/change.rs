@@ -13,7 +13,7 @@ use crate::domain::{
 pub enum Change {
     /// The worker's record.
     Worker(WorkerId),
-    /// The journal's record.
+    /// The journal's record: written when it is still there, else deleted.
     Journal(JournalId),
     /// A checkpoint's record: written when the worker still has it, else deleted.
     Checkpoint(WorkerId, CheckpointId),

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Change, State};
 use crate::domain::{
-    Append, Appended, FencingToken, Journal, JournalId, JournalKind, JournalName, Offset,
-    OpenJournal, OpenedJournal, Outcome, Rejected, Truncate, WorkerId, Writer,
+    Append, Appended, FencingToken, Journal, JournalId, JournalKind, JournalName, JournalRef,
+    Offset, OpenJournal, OpenedJournal, Outcome, Rejected, Truncate, WorkerId, Writer,
     journal::AppendDecision, limits::JOURNALS_PER_WORKER_MAX, rejected::what,
 };
 
@@ -94,6 +94,14 @@ impl State {
                 wanted: open.kind,
             });
         }
+        let newest = journal.token.writer;
+        if let Some(over) = open.over.filter(|over| *over != newest) {
+            return Err(Rejected::OpenedMeanwhile {
+                journal: open.journal.clone(),
+                over,
+                newest,
+            });
+        }
         let (id, tail) = (journal.id, journal.tail);
         if let Some(at) = open.expected.filter(|at| *at != tail) {
             return Err(Rejected::WrongOffset {
@@ -169,5 +177,35 @@ impl State {
             changes.push(Change::Journal(id));
         }
         Ok(Outcome::Truncated { tail: at })
+    }
+
+    /// Removes a journal, whoever writes it, and the checkpoints that cover bytes of it: they could not be restored any more.
+    pub(super) fn delete_journal(
+        &mut self,
+        name: &JournalRef,
+        changes: &mut Vec<Change>,
+    ) -> Result<Outcome, Rejected> {
+        let journal = self.journal(name)?;
+        let (id, owner, tail) = (journal.id, journal.owner, journal.tail);
+        let worker = self.worker_mut(owner);
+        worker.journals.remove(&name.journal);
+        let dropped = worker
+            .checkpoints
+            .extract_if(.., |_, checkpoint| checkpoint.covered(id) > Offset::ZERO);
+        changes.extend(dropped.map(|(checkpoint, _)| Change::Checkpoint(owner, checkpoint)));
+        for checkpoint in worker.checkpoints.values_mut() {
+            if checkpoint.offsets.remove(&id).is_some() {
+                changes.push(Change::Checkpoint(owner, checkpoint.id));
+            }
+        }
+        self.journals.remove(&id);
+        if tail > Offset::ZERO {
+            changes.push(Change::Cut {
+                journal: id,
+                at: Offset::ZERO,
+            });
+        }
+        changes.push(Change::Journal(id));
+        Ok(Outcome::JournalDeleted)
     }
 }

@@ -174,6 +174,7 @@ impl State {
             Command::CommitCheckpoint(commit) => self.commit_checkpoint(log_index, commit, changes),
             Command::Takeover(takeover) => self.take_over(log_index, takeover, changes),
             Command::Truncate(truncate) => self.truncate(truncate, changes),
+            Command::DeleteJournal(journal) => self.delete_journal(journal, changes),
             Command::AllocateNode => Ok(Outcome::NodeAllocated(self.allocate_node())),
             Command::AnnounceMember(member) => self.announce(member, changes),
         }

@@ -12,7 +12,9 @@ mod admission;
 mod batcher;
 mod forwarder;
 mod stream;
+mod writers;
 
 pub(super) use admission::Admission;
 pub(super) use batcher::AppendQueue;
 pub(super) use stream::serve;
+pub(super) use writers::OpenWriters;

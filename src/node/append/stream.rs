@@ -8,6 +8,7 @@ use tonic::{Status, Streaming};
 use super::{
     admission::{Permit, StreamAdmission},
     batcher::{AppendQueue, Pending, Settled},
+    writers::OpenWriter,
 };
 use crate::{
     codec::{
@@ -33,11 +34,13 @@ struct AppendStream {
     under_way: usize,
     admission: StreamAdmission,
     settled: mpsc::UnboundedSender<Settled>,
+    /// Dropped before the client hears of the stream's end: who looks then finds the journal free.
+    _writer: OpenWriter,
 }
 
 /// Serves an opened stream until the client has ended it and everything is durable, or something fails.
 pub(in crate::node) async fn serve(
-    (opened, log_index): (OpenedJournal, u64),
+    (opened, log_index, writer): (OpenedJournal, u64, OpenWriter),
     queue: AppendQueue,
     admission: StreamAdmission,
     mut input: Streaming<pb::AppendRequest>,
@@ -45,7 +48,7 @@ pub(in crate::node) async fn serve(
     mut stopping: watch::Receiver<bool>,
 ) {
     let (settled, mut outcomes) = mpsc::unbounded_channel();
-    let mut stream = AppendStream::new(opened, log_index, admission, settled);
+    let mut stream = AppendStream::new(opened, log_index, admission, settled, writer);
     // At most one append waits for admission; meanwhile nothing more is read.
     let mut admitting: FuturesOrdered<BoxFuture<'static, (Append, Permit)>> = FuturesOrdered::new();
     let mut ended = false;
@@ -94,6 +97,7 @@ impl AppendStream {
         log_index: u64,
         admission: StreamAdmission,
         settled: mpsc::UnboundedSender<Settled>,
+        writer: OpenWriter,
     ) -> Self {
         let tail = opened.tail;
         Self {
@@ -106,6 +110,7 @@ impl AppendStream {
             under_way: 0,
             admission,
             settled,
+            _writer: writer,
         }
     }
 
@@ -236,7 +241,7 @@ fn own(data: Bytes) -> Bytes {
 mod tests {
     use super::*;
     use crate::domain::{Appended, FencingToken, JournalId, OffsetRange};
-    use crate::node::append::Admission;
+    use crate::node::append::{Admission, OpenWriters};
     use tonic::Code;
 
     fn opened() -> AppendStream {
@@ -251,6 +256,7 @@ mod tests {
             1,
             Admission::default().stream().expect("the first one"),
             settled,
+            OpenWriters::default().enter(JournalId(1), FencingToken::default()),
         )
     }
 

@@ -97,6 +97,16 @@ impl pb::forward_server::Forward for Forward {
         Ok(Response::new(pb::ReadIndexResponse { log_index }))
     }
 
+    async fn writers(
+        &self,
+        request: Request<pb::WritersRequest>,
+    ) -> Result<Response<pb::WritersResponse>, Status> {
+        let request = request.into_inner();
+        self.running(request.header.as_ref())?;
+        let writers = super::writers::here(&self.shared, &request.journals);
+        Ok(Response::new(pb::WritersResponse { writers }))
+    }
+
     async fn change_members(
         &self,
         request: Request<pb::ChangeMembersRequest>,

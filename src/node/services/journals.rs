@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{convert::journal_stat, deadline, reads, workers::workers_of};
+use super::{convert::journal_stat, deadline, reads, workers::workers_of, writers};
 use crate::{
     codec::{
         CodecError,
@@ -15,6 +15,7 @@ use crate::{
     },
     domain::{
         Command, Epoch, JournalRef, Offset, OffsetRange, OpenJournal, OpenedJournal, Outcome,
+        Writer,
     },
     env::{task, time::Instant},
     node::{
@@ -71,15 +72,16 @@ impl pb::journals_server::Journals for Journals {
             })?;
         let (opened, log_index) = open_journal(&running, open, until).await?;
         let (output, answers) = mpsc::channel(16);
+        let shared = self.shared.clone();
+        let writer = shared.writers.enter(opened.journal, opened.token);
         let _ = output
             .send(Ok(self.opened(&running, &opened, log_index)))
             .await;
-        let shared = self.shared.clone();
         task::spawn(async move {
             shared.metrics.streams(1);
             let stopping = shared.stopping.subscribe();
             append::serve(
-                (opened, log_index),
+                (opened, log_index, writer),
                 running.queue.clone(),
                 admission,
                 input,
@@ -158,19 +160,40 @@ impl pb::journals_server::Journals for Journals {
         let request = request.into_inner();
         let running = self.shared.running()?;
         let served = reads::reach(&running, request.floor, until).await?;
-        let state = running.router.group().view().read();
-        let workers = workers_of(&state, &request.job, &request.worker)?;
-        let workers = workers.into_iter();
-        let journals = workers.flat_map(|worker| worker.journals.values());
-        let journals = journals
-            .filter_map(|id| Some(journal_stat(&state, state.journal_by_id(*id)?)))
-            .collect();
+        let mut journals: Vec<pb::JournalStat> = {
+            let state = running.router.group().view().read();
+            let workers = workers_of(&state, &request.job, &request.worker)?.into_iter();
+            let journals = workers.flat_map(|worker| worker.journals.values());
+            journals
+                .filter_map(|id| Some(journal_stat(&state, state.journal_by_id(*id)?)))
+                .collect()
+        };
+        if request.writers {
+            writers::mark(&self.shared, &running, &mut journals).await;
+        }
         let (applied_index, stale) = (served.applied_index, served.stale);
         Ok(Response::new(pb::ListJournalsResponse {
             journals,
             applied_index,
             stale,
         }))
+    }
+
+    async fn delete(
+        &self,
+        request: Request<pb::DeleteJournal>,
+    ) -> Result<Response<pb::JournalDeleted>, Status> {
+        let until = deadline(request.metadata(), self.shared.config.request_timeout);
+        let journal = request.into_inner().try_into().map_err(NodeError::from)?;
+        let running = self.shared.running()?;
+        let proposed = running
+            .router
+            .propose(Command::DeleteJournal(journal), until)
+            .await?;
+        match proposed.answer.map_err(NodeError::from)? {
+            Outcome::JournalDeleted => Ok(Response::new(pb::JournalDeleted {})),
+            other => Err(super::workers::unexpected(&other)),
+        }
     }
 
     async fn truncate(
@@ -228,6 +251,7 @@ async fn open_journal(
         kind: kind_from_pb(open.kind)?,
         epoch: Epoch(open.epoch),
         expected: open.expected_offset.map(Offset),
+        over: open.over.map(Writer),
     };
     let proposed = running
         .router

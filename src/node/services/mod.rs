@@ -9,6 +9,7 @@ mod journals;
 mod raft;
 mod reads;
 mod workers;
+mod writers;
 
 use std::{sync::Arc, time::Duration};
 

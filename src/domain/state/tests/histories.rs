@@ -230,6 +230,60 @@ fn a_truncation_fences_the_writer_whose_bytes_it_cuts() {
 }
 
 #[test]
+fn a_deleted_journal_takes_the_checkpoints_along_that_cover_it_and_its_name_begins_anew() {
+    let mut bench = Bench::default();
+    bench.open_worker("j/a");
+    let (x, y) = (bench.open("j/a/x", 1), bench.open("j/a/y", 1));
+    bench.append(&x, 0, "0123").unwrap();
+    bench.append(&y, 0, "0123").unwrap();
+    bench.accept(&commit("j/a", 1, 1, &[("x", 0), ("y", 2)]));
+    bench.accept(&commit("j/a", 1, 2, &[("x", 3), ("y", 2)]));
+    let delete = Command::DeleteJournal("j/a/x".parse().unwrap());
+    let (answer, changes) = bench.apply(&delete);
+    assert_eq!(answer, Ok(Outcome::JournalDeleted));
+    let worker = bench.state.worker(&"j/a".parse().unwrap()).unwrap();
+    let cut = Change::Cut {
+        journal: x.journal,
+        at: Offset(0),
+    };
+    let kept = |number| Change::Checkpoint(worker.id, checkpoint(number));
+    let gone = Change::Journal(x.journal);
+    assert_eq!(changes, [kept(2), kept(1), cut, gone]);
+    assert_eq!(bench.checkpoints("j/a"), [1]);
+    let unknown = Rejected::UnknownJournalId { journal: x.journal };
+    assert_eq!(bench.append(&x, 4, "4"), Err(unknown));
+    bench.refuse(&delete);
+    let again = bench.open("j/a/x", 1);
+    assert!(again.journal != x.journal && again.tail == Offset(0));
+    assert_eq!(again.token, token(1, 1));
+}
+
+#[test]
+fn an_open_over_a_writer_is_refused_once_another_was_opened() {
+    let over = |writer| {
+        Command::OpenJournal(OpenJournal {
+            journal: "j/a/x".parse().unwrap(),
+            kind: JournalKind::Ops,
+            epoch: Epoch(1),
+            expected: None,
+            over: Some(Writer(writer)),
+        })
+    };
+    let mut bench = Bench::default();
+    bench.open_worker("j/a");
+    bench.accept(&over(0));
+    let refused = Rejected::OpenedMeanwhile {
+        journal: "j/a/x".parse().unwrap(),
+        over: Writer(0),
+        newest: Writer(1),
+    };
+    assert_eq!(bench.refuse(&over(0)), refused);
+    bench.accept(&over(1));
+    bench.accept(&over(2));
+    bench.refuse(&over(1));
+}
+
+#[test]
 fn node_numbers_are_never_given_twice() {
     let mut bench = Bench::default();
     let allocate =

@@ -110,6 +110,7 @@ fn open_journal(journal: &str, epoch: u64, expected: Option<u64>) -> Command {
         kind: JournalKind::Ops,
         epoch: Epoch(epoch),
         expected: expected.map(Offset),
+        over: None,
     })
 }
 

@@ -25,6 +25,7 @@ pub(super) struct World {
     pub(super) journals: Vec<ToldJournal>,
     pub(super) members: Vec<Member>,
     nodes_given: u64,
+    journals_given: u64,
 }
 
 #[derive(Debug)]
@@ -43,6 +44,7 @@ pub(super) struct ToldCheckpoint {
 
 #[derive(Debug)]
 pub(super) struct ToldJournal {
+    pub(super) id: JournalId,
     pub(super) name: JournalRef,
     pub(super) kind: JournalKind,
     pub(super) bytes: Vec<(u8, FencingToken)>,
@@ -121,6 +123,7 @@ impl World {
                     journal.next_writer(truncate.epoch.0);
                 }
             }
+            Command::DeleteJournal(name) => self.tell_delete(name),
             Command::AllocateNode => self.nodes_given += 1,
             Command::AnnounceMember(member) => {
                 self.members.retain(|known| known.node != member.node);
@@ -156,7 +159,9 @@ impl World {
 
     fn tell_open(&mut self, open: &OpenJournal) {
         if self.journal(&open.journal).is_err() {
+            self.journals_given += 1;
             self.journals.push(ToldJournal {
+                id: JournalId(self.journals_given),
                 name: open.journal.clone(),
                 kind: open.kind,
                 bytes: Vec::new(),
@@ -166,6 +171,17 @@ impl World {
         }
         let journal = self.journal_mut(&open.journal).unwrap();
         journal.next_writer(open.epoch.0);
+    }
+
+    fn tell_delete(&mut self, name: &JournalRef) {
+        self.journals.retain(|journal| journal.name != *name);
+        let worker = self.worker_mut(&name.owner).unwrap();
+        let covers =
+            |kept: &ToldCheckpoint| kept.offsets.get(&name.journal).is_some_and(|at| *at > 0);
+        worker.checkpoints.retain(|kept| !covers(kept));
+        for kept in &mut worker.checkpoints {
+            kept.offsets.remove(&name.journal);
+        }
     }
 
     fn tell_checkpoint(&mut self, log_index: u64, commit: &CommitCheckpoint) {
@@ -241,17 +257,13 @@ impl World {
     }
 
     fn by_number_mut(&mut self, id: JournalId) -> Option<&mut ToldJournal> {
-        let at = usize::try_from(id.0.checked_sub(1)?).ok()?;
-        self.journals.get_mut(at)
+        self.journals.iter_mut().find(|journal| journal.id == id)
     }
 
     /// Numbers are given in order, from 1.
     fn number_of(&self, name: &JournalRef) -> JournalId {
-        let position = self
-            .journals
-            .iter()
-            .position(|journal| journal.name == *name);
-        JournalId(position.unwrap_or(self.journals.len()) as u64 + 1)
+        let known = self.journals.iter().find(|journal| journal.name == *name);
+        known.map_or(JournalId(self.journals_given + 1), |journal| journal.id)
     }
 
     fn line(&self, job: &JobName) -> Result<CheckpointId, Rejected> {
@@ -310,6 +322,7 @@ impl World {
                 self.point(takeover).map(|_| ())
             }
             Command::Truncate(truncate) => self.check_truncate(truncate),
+            Command::DeleteJournal(name) => self.journal(name).map(|_| ()),
             Command::AnnounceMember(member) => {
                 let node = member.node;
                 let known = self.members.iter().find(|known| known.node == node);
@@ -332,6 +345,16 @@ impl World {
                 journal: open.journal.clone(),
                 has: known.kind,
                 wanted: open.kind,
+            });
+        }
+        let newest = known.map_or(Writer(0), |known| known.token.writer);
+        if let Some(over) = open.over
+            && over != newest
+        {
+            return Err(Rejected::OpenedMeanwhile {
+                journal: open.journal.clone(),
+                over,
+                newest,
             });
         }
         let tail = Offset(known.map_or(0, ToldJournal::tail));
@@ -406,10 +429,7 @@ impl World {
     /// True when the append is a retry; false when its bytes are new.
     fn check_append(&self, append: &Append) -> Result<bool, Rejected> {
         let id = append.journal;
-        let named = self
-            .journals
-            .iter()
-            .find(|journal| self.number_of(&journal.name) == id);
+        let named = self.journals.iter().find(|journal| journal.id == id);
         let journal = named.ok_or(Rejected::UnknownJournalId { journal: id })?;
         self.worker(&journal.name.owner)?
             .fence(append.token.epoch)?;
@@ -515,9 +535,11 @@ impl Model {
                 let worker = &takeover.worker;
                 let journals = world.journals.iter().filter(|j| j.name.owner == *worker);
                 let tail = |journal: &ToldJournal| {
-                    let id = world.number_of(&journal.name);
                     let tail = Offset(journal.tail());
-                    (journal.name.journal.clone(), (id, journal.kind, tail))
+                    (
+                        journal.name.journal.clone(),
+                        (journal.id, journal.kind, tail),
+                    )
                 };
                 Outcome::TakenOver(TakenOver {
                     epoch: Epoch(world.worker(worker).unwrap().epoch()),
@@ -527,6 +549,7 @@ impl Model {
                 })
             }
             Command::Truncate(truncate) => Outcome::Truncated { tail: truncate.at },
+            Command::DeleteJournal(_) => Outcome::JournalDeleted,
             Command::AllocateNode => Outcome::NodeAllocated(NodeId(world.nodes_given)),
             Command::AnnounceMember(_) => Outcome::MemberAnnounced,
         }

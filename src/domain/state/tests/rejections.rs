@@ -91,6 +91,7 @@ fn opens_of_journals_are_refused() {
             kind: JournalKind::Raw,
             epoch: Epoch(2),
             expected: expected.map(Offset),
+            over: None,
         })
     };
     let wrong_kind = || Rejected::WrongKind {

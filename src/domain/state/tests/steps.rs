@@ -48,11 +48,12 @@ pub(super) struct AppendStep {
 #[derive(Debug, Clone)]
 pub(super) enum Step {
     OpenWorker(usize, Option<Held>),
-    OpenJournal(usize, usize, JournalKind, Held, Option<At>),
+    OpenJournal(usize, usize, JournalKind, Held, Option<At>, Option<Held>),
     Append(Vec<AppendStep>),
     Commit(usize, Held, Id, Vec<(usize, At)>),
     Takeover(usize, Option<Held>, Option<Option<Id>>),
     Truncate(usize, usize, Held, At),
+    Delete(usize, usize),
     Allocate,
     Announce(u64, u64),
     Membership(Vec<u64>),
@@ -112,12 +113,13 @@ pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
     let point = option::weighted(0.7, option::weighted(0.6, id()));
     let step = prop_oneof![
         4 => (worker(), option::of(held())).prop_map(|(w, h)| Step::OpenWorker(w, h)),
-        8 => (worker(), journal(), kind, held(), option::of(at()))
-            .prop_map(|(w, j, kind, h, at)| Step::OpenJournal(w, j, kind, h, at)),
+        8 => (worker(), journal(), kind, held(), option::of(at()), option::weighted(0.3, held()))
+            .prop_map(|(w, j, kind, h, at, over)| Step::OpenJournal(w, j, kind, h, at, over)),
         24 => vec(append_step(), 1..4).prop_map(Step::Append),
         8 => (worker(), held(), id(), offsets).prop_map(|(w, h, id, at)| Step::Commit(w, h, id, at)),
         4 => (worker(), option::of(held()), point).prop_map(|(w, h, p)| Step::Takeover(w, h, p)),
         5 => (worker(), journal(), held(), at()).prop_map(|(w, j, h, at)| Step::Truncate(w, j, h, at)),
+        1 => (worker(), journal()).prop_map(|(w, j)| Step::Delete(w, j)),
         1 => Just(Step::Allocate),
         2 => (1..5u64, 0..8u64).prop_map(|(node, odd)| Step::Announce(node, odd)),
         2 => vec(1..5u64, 1..4).prop_map(Step::Membership),
@@ -132,8 +134,9 @@ pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 fn prologue(steps: usize) -> Vec<Step> {
-    let open =
-        |worker, journal| Step::OpenJournal(worker, journal, JournalKind::Ops, Held::Newest, None);
+    let open = |worker, journal| {
+        Step::OpenJournal(worker, journal, JournalKind::Ops, Held::Newest, None, None)
+    };
     let mut all = vec![
         Step::OpenWorker(0, None),
         open(0, 0),
@@ -173,6 +176,17 @@ impl World {
         at.seen_from(told.map_or(0, ToldJournal::tail))
     }
 
+    fn writer(&self, worker: usize, journal: usize, held: Held) -> Writer {
+        let name = worker_ref(worker).journal(journal_name(journal));
+        let told = self.journals.iter().find(|journal| journal.name == name);
+        let newest = told.map_or(0, |journal| journal.token.writer.0);
+        Writer(match held {
+            Held::OlderWriter => newest.saturating_sub(1),
+            Held::NewerWriter => newest + 1,
+            Held::Newest | Held::OlderEpoch | Held::NewerEpoch => newest,
+        })
+    }
+
     fn id(&self, worker: usize, id: Id) -> CheckpointId {
         let name = worker_ref(worker);
         let told = self.workers.iter().find(|worker| worker.name == name);
@@ -193,8 +207,8 @@ impl World {
     }
 
     fn append(&self, step: &AppendStep, fill: u8) -> Append {
-        let number = usize::try_from(step.journal - 1).unwrap();
-        let told = self.journals.get(number);
+        let id = JournalId(step.journal);
+        let told = self.journals.iter().find(|journal| journal.id == id);
         let newest = told.map_or(token(1, 1), |journal| journal.token);
         let (epoch, writer) = (newest.epoch.0, newest.writer.0);
         let held = match step.held {
@@ -244,12 +258,13 @@ impl Step {
                 epoch: held.map(|held| world.epoch(*worker, held)),
                 at_unix_ms,
             }),
-            Self::OpenJournal(worker, journal, kind, held, expected) => {
+            Self::OpenJournal(worker, journal, kind, held, expected, over) => {
                 Command::OpenJournal(OpenJournal {
                     journal: worker_ref(*worker).journal(journal_name(*journal)),
                     kind: *kind,
                     epoch: world.epoch(*worker, *held),
                     expected: expected.map(|at| world.offset(*worker, *journal, at)),
+                    over: over.map(|over| world.writer(*worker, *journal, over)),
                 })
             }
             Self::Append(steps) => {
@@ -283,6 +298,9 @@ impl Step {
                 epoch: world.epoch(*worker, *held),
                 at: world.offset(*worker, *journal, *at),
             }),
+            Self::Delete(worker, journal) => {
+                Command::DeleteJournal(worker_ref(*worker).journal(journal_name(*journal)))
+            }
             Self::Allocate => Command::AllocateNode,
             Self::Announce(node, odd) => {
                 // One in eight comes from another disk.

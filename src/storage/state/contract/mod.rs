@@ -118,6 +118,7 @@ impl Driver {
             epoch,
             kind: JournalKind::Ops,
             expected: None,
+            over: None,
         }));
         let Outcome::JournalOpened(opened) = outcome else {
             panic!("{outcome:?}");
