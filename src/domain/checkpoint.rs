@@ -52,6 +52,8 @@ pub struct Checkpoint {
     pub log_index: u64,
     /// The proposer's wall clock, in milliseconds since 1970: for people, never for decisions.
     pub at_unix_ms: u64,
+    /// It was read out of a legacy worker's journals; no call has committed it.
+    pub found: bool,
 }
 
 impl Checkpoint {

@@ -18,7 +18,7 @@ use super::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Appends of any streams, decided one by one.
-    Append(Vec<Append>),
+    Append(AppendBatch),
     /// Registers a worker, or attaches to it.
     OpenWorker(OpenWorker),
     /// Registers a journal, or opens it for a new writer.
@@ -35,6 +35,15 @@ pub enum Command {
     AllocateNode,
     /// A member says where it is reached.
     AnnounceMember(Member),
+}
+
+/// Appends of any streams.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppendBatch {
+    /// In the order in which they are decided.
+    pub appends: Vec<Append>,
+    /// The proposer's wall clock, in milliseconds since 1970: when a checkpoint that they complete became durable.
+    pub at_unix_ms: u64,
 }
 
 /// One append of one stream.
@@ -108,7 +117,8 @@ pub struct CommitCheckpoint {
 /// Where a takeover cuts the worker's journals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RestorePoint {
-    /// Nothing is cut: everything durable.
+    /// Everything durable. Only what a legacy worker could not be restarted behind is cut: a torn last entry of its event log
+    /// or ops journal, and a checkpoint that one of the two lacks.
     Latest,
     /// The recovery line of the job, computed in the command.
     Line,
@@ -205,6 +215,8 @@ pub struct TakenOver {
     pub checkpoint: Option<CheckpointId>,
     /// Each journal with its kind and its tail now: what a restore copies.
     pub journals: BTreeMap<JournalName, (JournalId, JournalKind, Offset)>,
+    /// The journals that the takeover cut, with their tails of before.
+    pub cut: BTreeMap<JournalName, Offset>,
     /// The log index of the takeover: a member that has applied it can serve the restore.
     pub log_index: u64,
 }

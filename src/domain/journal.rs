@@ -5,6 +5,7 @@ use super::{
     limits::APPEND_BYTES_MAX,
     offset::{Offset, OffsetRange},
     rejected::{Rejected, what},
+    scan::JournalScan,
     token::{FencingToken, Writer},
 };
 
@@ -47,6 +48,8 @@ pub struct Journal {
     pub tail: Offset,
     /// How often a takeover or truncation cut the journal's end off. A reader that saw another number starts again.
     pub cuts: u64,
+    /// Of a legacy worker's journal: the scan of its bytes for checkpoints.
+    pub scan: Option<JournalScan>,
 }
 
 /// What an accepted append did.
@@ -130,6 +133,9 @@ impl Journal {
         self.tail = at;
         self.writer_from = self.writer_from.min(at);
         self.cuts += 1;
+        if let Some(scan) = &mut self.scan {
+            scan.cut(at);
+        }
         true
     }
 }

@@ -7,6 +7,7 @@ pub mod checkpoint;
 pub mod command;
 pub mod ids;
 pub mod journal;
+pub mod legacy;
 pub mod limits;
 pub mod member;
 pub mod offset;
@@ -19,8 +20,8 @@ pub mod worker;
 
 pub use checkpoint::{Checkpoint, CheckpointId};
 pub use command::{
-    Append, Appended, Command, CommitCheckpoint, OpenJournal, OpenWorker, OpenedJournal, Outcome,
-    RestorePoint, TakenOver, Takeover, Truncate,
+    Append, AppendBatch, Appended, Command, CommitCheckpoint, OpenJournal, OpenWorker,
+    OpenedJournal, Outcome, RestorePoint, TakenOver, Takeover, Truncate,
 };
 pub use ids::{
     ClusterId, GroupId, JobName, JournalId, JournalName, JournalRef, NameError, NodeId, WorkerId,

@@ -25,10 +25,13 @@ use super::{Client, ClientOptions};
 use crate::{
     codec::{CodecError, wire},
     domain::{
-        Append, Change, Command, Epoch, FencingToken, Journal, JournalId, JournalKind, JournalRef,
-        Offset, OpenJournal, Outcome, Rejected, State, WorkerRef, Writer,
+        Append, AppendBatch, Change, Command, Epoch, FencingToken, Journal, JournalId, JournalKind,
+        JournalRef, Offset, OpenJournal, Outcome, Rejected, State, WorkerRef, Writer,
     },
-    env::net::{self, ChannelOptions},
+    env::{
+        net::{self, ChannelOptions},
+        time,
+    },
     pb::{self, append_request, append_response, read_response},
 };
 
@@ -460,7 +463,11 @@ impl Node {
             at: Offset(data.at),
             data: data.data,
         };
-        let Ok(Outcome::Appended(mut done)) = shared.apply(&Command::Append(vec![append])) else {
+        let batch = AppendBatch {
+            appends: vec![append],
+            at_unix_ms: time::unix_millis(),
+        };
+        let Ok(Outcome::Appended(mut done)) = shared.apply(&Command::Append(batch)) else {
             panic!("an append answers for each");
         };
         stream.tail = done.remove(0).map_err(rejected)?.tail.0;

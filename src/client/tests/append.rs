@@ -10,7 +10,9 @@ use super::super::{
 };
 use super::{foreign_takeover, pattern};
 use crate::{
-    domain::{Append, Command, Epoch, JournalRef, Offset, OpenJournal, Outcome, Rejected},
+    domain::{
+        Append, AppendBatch, Command, Epoch, JournalRef, Offset, OpenJournal, Outcome, Rejected,
+    },
     env::time::Instant,
 };
 
@@ -52,7 +54,12 @@ fn foreign_append(cluster: &FakeCluster, journal: &JournalRef, epoch: Epoch, dat
         at: opened.tail,
         data: Bytes::from_static(data),
     };
-    cluster.apply(&Command::Append(vec![append])).unwrap();
+    cluster
+        .apply(&Command::Append(AppendBatch {
+            appends: vec![append],
+            at_unix_ms: 1,
+        }))
+        .unwrap();
 }
 
 #[tokio::test]

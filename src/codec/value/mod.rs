@@ -6,6 +6,7 @@
 //! The body of a chunk is the bytes themselves; that of a record is a message of `stored.proto`.
 #![deny(clippy::indexing_slicing)]
 
+mod scan;
 #[cfg(test)]
 mod tests;
 
@@ -98,6 +99,7 @@ pub fn encode_journal(journal: &Journal) -> Vec<u8> {
         writer_from: journal.writer_from.0,
         tail: journal.tail.0,
         cuts: journal.cuts,
+        scan: journal.scan.as_ref().map(Into::into),
     };
     seal(&stored.encode_to_vec())
 }
@@ -123,6 +125,11 @@ pub fn decode_journal(raw: Bytes) -> Result<Journal, CodecError> {
         writer_from: Offset(stored.writer_from),
         tail: Offset(stored.tail),
         cuts: stored.cuts,
+        scan: stored
+            .scan
+            .map(TryInto::try_into)
+            .transpose()
+            .map_err(|e: CodecError| CodecError::damaged(JOURNAL, e))?,
     })
 }
 
@@ -169,6 +176,7 @@ pub fn encode_checkpoint(checkpoint: &Checkpoint) -> Vec<u8> {
         offsets: checkpoint.offsets.values().map(|offset| offset.0).collect(),
         log_index: checkpoint.log_index,
         at_unix_ms: checkpoint.at_unix_ms,
+        found: checkpoint.found,
     };
     seal(&stored.encode_to_vec())
 }
@@ -199,6 +207,7 @@ pub fn decode_checkpoint(raw: Bytes) -> Result<Checkpoint, CodecError> {
         offsets,
         log_index: stored.log_index,
         at_unix_ms: stored.at_unix_ms,
+        found: stored.found,
     })
 }
 

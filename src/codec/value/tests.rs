@@ -5,14 +5,18 @@ use proptest::{
 };
 
 use super::*;
-use crate::codec::wire::testing;
+use crate::{
+    codec::wire::testing,
+    domain::scan::{CheckpointIds, CheckpointIdsScan, EventLogScan, Found, JournalScan, Scan},
+};
 
 fn journals() -> impl Strategy<Value = Journal> {
     let numbers = (testing::number(), testing::number(), testing::number());
     let offsets = (testing::offset(), testing::offset());
-    let name = testing::journal_name();
-    (numbers, name, testing::kind(), testing::token(), offsets).prop_map(
-        |((id, owner, cuts), name, kind, token, (writer_from, tail))| Journal {
+    let named = (testing::journal_name(), testing::kind());
+    let scan = proptest::option::of(scans());
+    (numbers, named, testing::token(), offsets, scan).prop_map(
+        |((id, owner, cuts), (name, kind), token, (writer_from, tail), scan)| Journal {
             id: JournalId(id),
             owner: WorkerId(owner),
             name,
@@ -21,8 +25,59 @@ fn journals() -> impl Strategy<Value = Journal> {
             writer_from,
             tail,
             cuts,
+            scan,
         },
     )
+}
+
+fn scans() -> impl Strategy<Value = JournalScan> {
+    let bytes = || vec(any::<u8>(), 0..30);
+    let numbers = || (testing::number(), testing::number(), testing::number());
+    let log = (testing::offset(), bytes(), testing::number(), any::<bool>()).prop_map(
+        |(entry, head, skip, lost)| {
+            Scan::EventLog(EventLogScan {
+                entry,
+                head,
+                skip,
+                lost,
+            })
+        },
+    );
+    let strings = (bytes(), bytes(), bytes());
+    let ids = (testing::offset(), strings, testing::number(), any::<bool>()).prop_map(
+        |(record, (head, path_end, data_end), passed, lost)| {
+            Scan::CheckpointIds(CheckpointIdsScan {
+                record,
+                head,
+                passed,
+                path_end,
+                data_end,
+                lost,
+            })
+        },
+    );
+    let found = prop_oneof![
+        (testing::number(), testing::offset()).prop_map(|(id, end)| Found::Written { id, end }),
+        (numbers(), testing::offset(), testing::offset()).prop_map(
+            |((current, complete, rollback), at, end)| Found::Ids {
+                ids: CheckpointIds {
+                    current,
+                    complete,
+                    rollback,
+                },
+                at,
+                end,
+            }
+        ),
+    ];
+    let passed = proptest::option::of(testing::number());
+    (prop_oneof![log, ids], vec(found, 0..4), passed).prop_map(|(scan, waiting, passed)| {
+        JournalScan {
+            scan,
+            waiting,
+            passed,
+        }
+    })
 }
 
 fn workers() -> impl Strategy<Value = Worker> {
@@ -46,12 +101,13 @@ fn checkpoints() -> impl Strategy<Value = Checkpoint> {
         0..5,
     );
     let numbers = (testing::number(), testing::number());
-    (testing::checkpoint_id(), offsets, numbers).prop_map(
-        |(id, offsets, (log_index, at_unix_ms))| Checkpoint {
+    (testing::checkpoint_id(), offsets, numbers, any::<bool>()).prop_map(
+        |(id, offsets, (log_index, at_unix_ms), found)| Checkpoint {
             id,
             offsets,
             log_index,
             at_unix_ms,
+            found,
         },
     )
 }

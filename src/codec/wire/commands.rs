@@ -12,8 +12,9 @@ use super::{
 use crate::{
     codec::CodecError,
     domain::{
-        Append, Command, CommitCheckpoint, Epoch, FencingToken, JournalId, JournalName, JournalRef,
-        Offset, OpenJournal, OpenWorker, RestorePoint, Takeover, Truncate, Writer,
+        Append, AppendBatch, Command, CommitCheckpoint, Epoch, FencingToken, JournalId,
+        JournalName, JournalRef, Offset, OpenJournal, OpenWorker, RestorePoint, Takeover, Truncate,
+        Writer,
     },
     pb,
 };
@@ -40,6 +41,24 @@ impl From<pb::Append> for Append {
             },
             at: Offset(append.at),
             data: append.data,
+        }
+    }
+}
+
+impl From<AppendBatch> for pb::AppendBatch {
+    fn from(batch: AppendBatch) -> Self {
+        Self {
+            appends: batch.appends.into_iter().map(Into::into).collect(),
+            at_unix_ms: batch.at_unix_ms,
+        }
+    }
+}
+
+impl From<pb::AppendBatch> for AppendBatch {
+    fn from(batch: pb::AppendBatch) -> Self {
+        Self {
+            appends: batch.appends.into_iter().map(Into::into).collect(),
+            at_unix_ms: batch.at_unix_ms,
         }
     }
 }
@@ -178,9 +197,7 @@ impl From<Command> for pb::Command {
     fn from(command: Command) -> Self {
         use pb::command::Command as Wire;
         let command = match command {
-            Command::Append(appends) => Wire::Append(pb::AppendBatch {
-                appends: appends.into_iter().map(Into::into).collect(),
-            }),
+            Command::Append(batch) => Wire::Append(batch.into()),
             Command::OpenWorker(open) => Wire::OpenWorker(open.into()),
             Command::OpenJournal(open) => Wire::OpenJournal(pb::OpenJournal {
                 journal: Some(journal_to_pb(&open.journal)),
@@ -209,9 +226,7 @@ impl TryFrom<pb::Command> for Command {
     fn try_from(command: pb::Command) -> Wire<Self> {
         use pb::command::Command as Wire;
         Ok(match required("command", command.command)? {
-            Wire::Append(batch) => {
-                Self::Append(batch.appends.into_iter().map(Into::into).collect())
-            }
+            Wire::Append(batch) => Self::Append(batch.into()),
             Wire::OpenWorker(open) => Self::OpenWorker(open.try_into()?),
             Wire::OpenJournal(open) => Self::OpenJournal(OpenJournal {
                 journal: journal_from_pb(open.journal)?,

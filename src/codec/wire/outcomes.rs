@@ -1,5 +1,7 @@
 //! Outcomes: what commands answer.
 
+use std::collections::BTreeMap;
+
 use super::{
     Wire, checkpoint_id_from_pb, checkpoint_id_to_pb, journal_name_from_pb, kind_from_pb,
     kind_to_pb, required, token_from_pb, token_to_pb,
@@ -61,9 +63,11 @@ pub fn answers_from_pb(answers: pb::AppendAnswers) -> Wire<Vec<Result<Appended, 
 
 impl From<TakenOver> for pb::TakenOver {
     fn from(taken: TakenOver) -> Self {
+        let cut = &taken.cut;
         let journal =
             |(name, (id, kind, tail)): (JournalName, (JournalId, JournalKind, Offset))| {
                 pb::JournalTail {
+                    tail_before: cut.get(&name).map(|before| before.0),
                     name: name.to_string(),
                     journal: id.0,
                     kind: kind_to_pb(kind).into(),
@@ -82,13 +86,18 @@ impl From<TakenOver> for pb::TakenOver {
 impl TryFrom<pb::TakenOver> for TakenOver {
     type Error = CodecError;
     fn try_from(taken: pb::TakenOver) -> Wire<Self> {
+        let mut cut = BTreeMap::new();
         let journal = |journal: pb::JournalTail| {
+            let name = journal_name_from_pb(&journal.name)?;
+            if let Some(before) = journal.tail_before {
+                cut.insert(name.clone(), Offset(before));
+            }
             let value = (
                 JournalId(journal.journal),
                 kind_from_pb(journal.kind)?,
                 Offset(journal.tail),
             );
-            Ok((journal_name_from_pb(&journal.name)?, value))
+            Ok((name, value))
         };
         Ok(Self {
             epoch: Epoch(taken.epoch),
@@ -101,6 +110,7 @@ impl TryFrom<pb::TakenOver> for TakenOver {
                 .into_iter()
                 .map(journal)
                 .collect::<Wire<_>>()?,
+            cut,
             log_index: taken.log_index,
         })
     }

@@ -9,8 +9,8 @@ use proptest::{
 };
 
 use crate::domain::{
-    Append, Appended, CheckpointId, Command, CommitCheckpoint, Epoch, FencingToken, JobName,
-    JournalId, JournalKind, JournalName, JournalRef, Member, NodeId, Offset, OffsetRange,
+    Append, AppendBatch, Appended, CheckpointId, Command, CommitCheckpoint, Epoch, FencingToken,
+    JobName, JournalId, JournalKind, JournalName, JournalRef, Member, NodeId, Offset, OffsetRange,
     OpenJournal, OpenWorker, OpenedJournal, Outcome, Rejected, RestorePoint, Succession, TakenOver,
     Takeover, Truncate, WorkerName, WorkerRef, Writer, rejected::what,
 };
@@ -170,7 +170,12 @@ pub(in crate::codec) fn command() -> impl Strategy<Value = Command> {
         at,
     });
     prop_oneof![
-        vec(append(), 0..4).prop_map(Command::Append),
+        (vec(append(), 0..4), number()).prop_map(|(appends, at_unix_ms)| {
+            Command::Append(AppendBatch {
+                appends,
+                at_unix_ms,
+            })
+        }),
         open_worker.prop_map(Command::OpenWorker),
         open_journal.prop_map(Command::OpenJournal),
         commit().prop_map(Command::CommitCheckpoint),
@@ -286,14 +291,26 @@ pub(in crate::codec) fn rejected() -> impl Strategy<Value = Rejected> {
 
 fn taken_over() -> impl Strategy<Value = TakenOver> {
     let journals = btree_map(journal_name(), (journal_id(), kind(), offset()), 0..4);
-    (epoch(), option::of(checkpoint_id()), journals, number()).prop_map(
-        |(epoch, checkpoint, journals, log_index)| TakenOver {
+    let cut = vec(option::of(offset()), 4);
+    (
+        epoch(),
+        option::of(checkpoint_id()),
+        journals,
+        cut,
+        number(),
+    )
+        .prop_map(|(epoch, checkpoint, journals, cut, log_index)| TakenOver {
             epoch,
             checkpoint,
+            cut: journals
+                .keys()
+                .cloned()
+                .zip(cut)
+                .filter_map(|(name, before)| Some((name, before?)))
+                .collect(),
             journals,
             log_index,
-        },
-    )
+        })
 }
 
 /// Any outcome that is not a rejection.

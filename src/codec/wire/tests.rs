@@ -4,7 +4,7 @@ use prost::Message;
 
 use super::{testing, *};
 use crate::{
-    domain::{Append, Command, Member, Outcome, Rejected, rejected::what},
+    domain::{Append, AppendBatch, Command, Member, Outcome, Rejected, rejected::what},
     pb,
 };
 
@@ -82,8 +82,12 @@ fn appended_bytes_are_slices_of_the_log_entry() {
         at: Default::default(),
         data: data.clone(),
     };
-    let payload = encode_command(Command::Append(vec![append]));
-    let Ok(Command::Append(appends)) = decode_command(payload.clone()) else {
+    let batch = AppendBatch {
+        appends: vec![append],
+        at_unix_ms: 7,
+    };
+    let payload = encode_command(Command::Append(batch));
+    let Ok(Command::Append(AppendBatch { appends, .. })) = decode_command(payload.clone()) else {
         panic!("not the command that was encoded");
     };
     let found = appends.first().unwrap().data.clone();
@@ -178,6 +182,7 @@ fn an_outcome_without_a_field_names_it() {
     };
     let nameless = pb::TakenOver {
         journals: vec![pb::JournalTail {
+            tail_before: None,
             kind: pb::JournalKind::Raw.into(),
             ..Default::default()
         }],

@@ -142,7 +142,8 @@ impl CheckpointIdsScan {
                 complete: number::<8>(&self.data_end, 8),
                 rollback: number::<8>(&self.data_end, 16),
             };
-            found.push(Found::Ids { ids, end });
+            let at = self.record;
+            found.push(Found::Ids { ids, at, end });
         }
         *self = Self::at(end);
     }

@@ -6,11 +6,13 @@
 
 mod checkpoint_ids;
 mod event_log;
+mod journal;
 #[cfg(test)]
 mod tests;
 
 pub use checkpoint_ids::{CheckpointIds, CheckpointIdsScan};
 pub use event_log::EventLogScan;
+pub use journal::JournalScan;
 
 use super::offset::Offset;
 
@@ -40,9 +42,30 @@ pub enum Found {
     Ids {
         /// What it says now.
         ids: CheckpointIds,
+        /// Where the record begins.
+        at: Offset,
         /// Behind the record.
         end: Offset,
     },
+}
+
+impl Found {
+    /// Behind what was found.
+    #[must_use]
+    pub fn end(&self) -> Offset {
+        match self {
+            Self::Written { end, .. } | Self::Ids { end, .. } => *end,
+        }
+    }
+
+    /// The id of an event log's entry, and the offset behind it.
+    #[must_use]
+    pub fn written(&self) -> Option<(u64, Offset)> {
+        match self {
+            Self::Written { id, end } => Some((*id, *end)),
+            Self::Ids { .. } => None,
+        }
+    }
 }
 
 impl Scan {

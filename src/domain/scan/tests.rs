@@ -69,7 +69,10 @@ fn read_ops(bytes: &[u8]) -> Vec<Found> {
     let mut reader = OpReader::new(0);
     reader.push(Bytes::copy_from_slice(bytes));
     let mut found = Vec::new();
+    let mut begin = 0;
     while let Ok(Some(record)) = reader.next_record() {
+        let at = Offset(begin);
+        begin = reader.offset();
         let end = Offset(reader.offset());
         if let Record::Op {
             record:
@@ -90,7 +93,7 @@ fn read_ops(bytes: &[u8]) -> Vec<Found> {
                 complete: number(last + 8),
                 rollback: number(last + 16),
             };
-            found.push(Found::Ids { ids, end });
+            found.push(Found::Ids { ids, at, end });
         }
     }
     found

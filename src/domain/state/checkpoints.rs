@@ -74,6 +74,7 @@ impl State {
             offsets,
             log_index,
             at_unix_ms: commit.at_unix_ms,
+            found: false,
         };
         let worker = self.worker_mut(id);
         worker.checkpoints.insert(commit.id, checkpoint);
@@ -86,7 +87,7 @@ impl State {
     ///
     /// A worker is not refused for being far ahead of the others: it keeps the line and its newest checkpoints, so the line
     /// moves on as soon as the last worker gets to any of these, be it one that joined the job only now.
-    fn drop_oldest_checkpoint(&mut self, id: WorkerId, changes: &mut Vec<Change>) {
+    pub(super) fn drop_oldest_checkpoint(&mut self, id: WorkerId, changes: &mut Vec<Change>) {
         let worker = &self.workers[&id];
         if worker.checkpoints.len() <= CHECKPOINTS_PER_WORKER_MAX {
             return;

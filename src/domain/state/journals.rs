@@ -4,30 +4,44 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Change, State};
 use crate::domain::{
-    Append, Appended, FencingToken, Journal, JournalId, JournalKind, JournalName, JournalRef,
-    Offset, OpenJournal, OpenedJournal, Outcome, Rejected, Truncate, WorkerId, Writer,
-    journal::AppendDecision, limits::JOURNALS_PER_WORKER_MAX, rejected::what,
+    Append, AppendBatch, Appended, FencingToken, Journal, JournalId, JournalKind, JournalName,
+    JournalRef, Offset, OpenJournal, OpenedJournal, Outcome, Rejected, Truncate, WorkerId, Writer,
+    journal::AppendDecision, limits::JOURNALS_PER_WORKER_MAX, rejected::what, scan::JournalScan,
 };
+
+/// The journals that a batch has appended to.
+#[derive(Debug, Default)]
+struct Touched {
+    journals: BTreeSet<JournalId>,
+    /// Those that are scanned.
+    scanned: BTreeSet<JournalId>,
+}
 
 impl State {
     pub(super) fn append_all(
         &mut self,
-        appends: &[Append],
+        log_index: u64,
+        batch: &AppendBatch,
         changes: &mut Vec<Change>,
     ) -> Vec<Result<Appended, Rejected>> {
-        let mut touched = BTreeSet::new();
-        let answers = appends
+        let mut touched = Touched::default();
+        let answers = batch
+            .appends
             .iter()
             .map(|append| self.append(append, &mut touched, changes))
             .collect();
-        changes.extend(touched.into_iter().map(Change::Journal));
+        for journal in touched.scanned {
+            let found = self.find_checkpoints(journal, log_index, batch.at_unix_ms, changes);
+            touched.journals.extend(found);
+        }
+        changes.extend(touched.journals.into_iter().map(Change::Journal));
         answers
     }
 
     fn append(
         &mut self,
         append: &Append,
-        touched: &mut BTreeSet<JournalId>,
+        touched: &mut Touched,
         changes: &mut Vec<Change>,
     ) -> Result<Appended, Rejected> {
         let id = append.journal;
@@ -41,7 +55,11 @@ impl State {
         }
         let range = match journal.append(append.token, append.at, append.data.len())? {
             AppendDecision::Write(range) => {
-                touched.insert(id);
+                touched.journals.insert(id);
+                if let Some(scan) = &mut journal.scan {
+                    scan.push(&append.data);
+                    touched.scanned.insert(id);
+                }
                 changes.push(Change::Chunk {
                     journal: id,
                     at: range.from,
@@ -85,6 +103,7 @@ impl State {
                 writer_from: Offset::ZERO,
                 tail: Offset::ZERO,
                 cuts: 0,
+                scan: JournalScan::of(open.journal.journal.as_str(), open.kind),
             },
         };
         if journal.kind != open.kind {

@@ -3,6 +3,8 @@
 mod change;
 mod checkpoints;
 mod counters;
+mod family;
+mod found;
 mod journals;
 mod members;
 #[cfg(test)]
@@ -168,7 +170,9 @@ impl State {
     ) -> Result<Outcome, Rejected> {
         self.counters.chain(log_index, digest);
         match command {
-            Command::Append(appends) => Ok(Outcome::Appended(self.append_all(appends, changes))),
+            Command::Append(batch) => Ok(Outcome::Appended(
+                self.append_all(log_index, batch, changes),
+            )),
             Command::OpenWorker(open) => self.open_worker(log_index, open, changes),
             Command::OpenJournal(open) => self.open_journal(open, changes),
             Command::CommitCheckpoint(commit) => self.commit_checkpoint(log_index, commit, changes),

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{Change, State};
 use crate::domain::{
-    Checkpoint, CheckpointId, Epoch, OpenWorker, Outcome, Rejected, RestorePoint, Succession,
-    TakenOver, Takeover, Worker, WorkerId,
+    Checkpoint, CheckpointId, Epoch, JournalId, JournalName, Offset, OpenWorker, Outcome, Rejected,
+    RestorePoint, Succession, TakenOver, Takeover, Worker, WorkerId,
     limits::{NAME_BYTES_MAX, WORKERS_MAX},
     rejected::what,
 };
@@ -70,9 +70,12 @@ impl State {
             worker.fence(expected)?;
         }
         let id = worker.id;
+        let before = self.tails(id);
         let point = self.checkpoint_at(worker, takeover.point)?.cloned();
         if let Some(point) = &point {
             self.roll_back(id, point, changes);
+        } else {
+            self.cut_to_restart(id, changes);
         }
         let mut by = takeover.by.clone();
         by.truncate(by.floor_char_boundary(NAME_BYTES_MAX));
@@ -88,8 +91,33 @@ impl State {
             epoch: worker.epoch,
             checkpoint: point.map(|point| point.id),
             journals: self.fence_journals(id, changes),
+            cut: self.cut_since(id, &before),
             log_index,
         }))
+    }
+
+    /// The tails of a worker's journals.
+    fn tails(&self, id: WorkerId) -> BTreeMap<JournalId, Offset> {
+        let journals = self.workers[&id].journals.values();
+        let tail = |id: &JournalId| Some((*id, self.journals.get(id)?.tail));
+        journals.filter_map(tail).collect()
+    }
+
+    /// The journals of a worker that are shorter than they were, with their tails of before.
+    fn cut_since(
+        &self,
+        id: WorkerId,
+        before: &BTreeMap<JournalId, Offset>,
+    ) -> BTreeMap<JournalName, Offset> {
+        let is_cut = |id: &JournalId, before: Offset| {
+            let now = self.journals.get(id).map(|journal| journal.tail);
+            now.is_some_and(|now| now < before)
+        };
+        let journals = self.workers[&id].journals.iter();
+        let cut = journals.filter_map(|(name, id)| Some((name.clone(), *id, *before.get(id)?)));
+        cut.filter(|(_, id, before)| is_cut(id, *before))
+            .map(|(name, _, before)| (name, before))
+            .collect()
     }
 
     /// The checkpoint of `worker` at a restore point; `None` for the latest bytes.
@@ -132,11 +160,17 @@ impl State {
         }
         for journal in worker.journals.values() {
             let at = point.covered(*journal);
-            if journals.get_mut(journal).is_some_and(|j| j.cut(at)) {
+            let Some(record) = journals.get_mut(journal) else {
+                continue;
+            };
+            if record.cut(at) {
                 changes.push(Change::Cut {
                     journal: *journal,
                     at,
                 });
+            }
+            if let Some(scan) = record.scan.as_mut().filter(|_| point.found) {
+                scan.roll_back(point.id.number);
             }
         }
     }

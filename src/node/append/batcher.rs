@@ -7,10 +7,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use super::{admission::Permit, forwarder::Forwarder};
 use crate::{
     domain::{
-        Append, Appended, Command, Offset, Outcome, Rejected,
+        Append, AppendBatch, Appended, Command, Offset, Outcome, Rejected,
         limits::{BATCH_APPENDS_MAX, BATCH_BYTES_MAX},
     },
-    env::task,
+    env::{task, time},
     node::{metrics::Metrics, router::Router},
     raft::{ProposeError, Proposed},
 };
@@ -49,11 +49,12 @@ pub(super) struct Batch {
 
 impl Batch {
     /// The appends, as one command. Payloads are shared, not copied.
-    pub(super) fn appends(&self) -> Vec<Append> {
-        self.waiting
-            .iter()
-            .map(|pending| pending.append.clone())
-            .collect()
+    pub(super) fn appends(&self) -> AppendBatch {
+        let appends = self.waiting.iter().map(|pending| pending.append.clone());
+        AppendBatch {
+            appends: appends.collect(),
+            at_unix_ms: time::unix_millis(),
+        }
     }
 
     /// The leader has all of it.

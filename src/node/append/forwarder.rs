@@ -58,11 +58,10 @@ impl Forwarder {
             return;
         };
         open.sequence += 1;
-        let appends = batch.appends().into_iter().map(Into::into).collect();
         let request = pb::ForwardAppendRequest {
             header: Some(router.group().peers().header(leader)),
             sequence: open.sequence,
-            batch: Some(pb::AppendBatch { appends }),
+            batch: Some(batch.appends().into()),
         };
         match lock(&open.waiting).as_mut() {
             Some(waiting) => waiting.push_back(Sent {

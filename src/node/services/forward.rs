@@ -169,11 +169,10 @@ async fn submit(
     let batch = request
         .batch
         .ok_or_else(|| NodeError::from(CodecError::field("batch", "it is missing")))?;
-    let appends = batch.appends.into_iter().map(Into::into).collect();
     let decision = running
         .router
         .group()
-        .submit(Command::Append(appends))
+        .submit(Command::Append(batch.into()))
         .await
         .map_err(failed)?;
     Ok((sequence, async move { (sequence, decision.await) }.boxed()))

@@ -40,13 +40,13 @@ fn a_batch_is_decided_append_by_append() {
         (&x, 2, "cd"),
         (&x, 0, "ab"),
     ];
-    let batch = parts
+    let appends = parts
         .iter()
         .flat_map(|(opened, at, data)| match append(opened, *at, data) {
-            Command::Append(appends) => appends,
+            Command::Append(batch) => batch.appends,
             other => panic!("{other:?}"),
         });
-    let (answer, changes) = bench.apply(&Command::Append(batch.collect()));
+    let (answer, changes) = bench.apply(&batch(appends.collect()));
     let gap = Rejected::WrongOffset {
         journal: x.journal,
         at: Offset(3),

@@ -1,6 +1,7 @@
 //! The rules by table and by example here and beside; random histories against a naive model in [`random`].
 
 mod bounds;
+mod found;
 mod histories;
 mod model;
 mod random;
@@ -11,8 +12,9 @@ use bytes::Bytes;
 
 use super::*;
 use crate::domain::{
-    Append, Appended, CheckpointId, CommitCheckpoint, Epoch, FencingToken, JournalKind, Offset,
-    OpenJournal, OpenWorker, OpenedJournal, RestorePoint, TakenOver, Takeover, Truncate, Writer,
+    Append, AppendBatch, Appended, CheckpointId, CommitCheckpoint, Epoch, FencingToken,
+    JournalKind, Offset, OpenJournal, OpenWorker, OpenedJournal, RestorePoint, TakenOver, Takeover,
+    Truncate, Writer,
 };
 
 /// A state, and the log index it is at.
@@ -115,12 +117,19 @@ fn open_journal(journal: &str, epoch: u64, expected: Option<u64>) -> Command {
 }
 
 fn append(opened: &OpenedJournal, at: u64, data: &str) -> Command {
-    Command::Append(vec![Append {
+    batch(vec![Append {
         journal: opened.journal,
         token: opened.token,
         at: Offset(at),
         data: Bytes::copy_from_slice(data.as_bytes()),
     }])
+}
+
+fn batch(appends: Vec<Append>) -> Command {
+    Command::Append(AppendBatch {
+        appends,
+        at_unix_ms: 1500,
+    })
 }
 
 fn checkpoint(number: u64) -> CheckpointId {

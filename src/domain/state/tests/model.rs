@@ -106,8 +106,8 @@ impl World {
             Fact::Membership(members) => return self.tell_members(members),
         };
         match command {
-            Command::Append(appends) => {
-                for append in appends {
+            Command::Append(batch) => {
+                for append in &batch.appends {
                     let bytes = append.data.iter().map(|byte| (*byte, append.token));
                     let journal = self.by_number_mut(append.journal).unwrap();
                     journal.bytes.extend(bytes);
@@ -464,6 +464,10 @@ impl World {
     }
 }
 
+fn journals_cut(world: &World, old: &ToldJournal) -> bool {
+    world.journal(&old.name).unwrap().tail() < old.tail()
+}
+
 impl Model {
     /// Everything, told anew from the first fact on.
     pub(super) fn world(&self) -> World {
@@ -480,8 +484,11 @@ impl Model {
     }
 
     pub(super) fn apply(&mut self, log_index: u64, command: &Command) -> Result<Outcome, Rejected> {
-        if let Command::Append(appends) = command {
-            let answers = appends.iter().map(|append| self.append(log_index, append));
+        if let Command::Append(batch) = command {
+            let answers = batch
+                .appends
+                .iter()
+                .map(|append| self.append(log_index, append));
             return Ok(Outcome::Appended(answers.collect()));
         }
         let before = self.world();
@@ -494,7 +501,7 @@ impl Model {
     fn append(&mut self, log_index: u64, append: &Append) -> Result<Appended, Rejected> {
         let retried = self.world().check_append(append)?;
         if !retried {
-            let fact = Fact::Command(Command::Append(vec![append.clone()]));
+            let fact = Fact::Command(batch(vec![append.clone()]));
             self.accepted.push((log_index, fact));
         }
         let mut world = self.world();
@@ -544,6 +551,13 @@ impl Model {
                 Outcome::TakenOver(TakenOver {
                     epoch: Epoch(world.worker(worker).unwrap().epoch()),
                     checkpoint: before.point(takeover).unwrap(),
+                    cut: before
+                        .journals
+                        .iter()
+                        .filter(|old| journals_cut(&world, old))
+                        .filter(|old| old.name.owner == *worker)
+                        .map(|old| (old.name.journal.clone(), Offset(old.tail())))
+                        .collect(),
                     journals: journals.map(tail).collect(),
                     log_index,
                 })

@@ -159,9 +159,9 @@ impl Run {
         let mut refused = answer.is_err();
         match (command, answer) {
             (_, Err(rejected)) => self.saw(variant(rejected)),
-            (Command::Append(appends), Ok(Outcome::Appended(answers))) => {
+            (Command::Append(batch), Ok(Outcome::Appended(answers))) => {
                 refused = answers.iter().all(Result::is_err);
-                for (append, answer) in appends.iter().zip(answers) {
+                for (append, answer) in batch.appends.iter().zip(answers) {
                     match answer {
                         Err(rejected) => self.saw(variant(rejected)),
                         Ok(_) => {

@@ -178,7 +178,7 @@ fn appends_are_refused() {
             data: vec![b'!'; bytes].into(),
         };
         let before = bench.state.clone();
-        let (answer, changes) = bench.apply(&Command::Append(vec![refused.clone()]));
+        let (answer, changes) = bench.apply(&batch(vec![refused.clone()]));
         assert_eq!(
             answer,
             Ok(Outcome::Appended(vec![Err(expected)])),

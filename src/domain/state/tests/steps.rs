@@ -268,7 +268,7 @@ impl Step {
                 })
             }
             Self::Append(steps) => {
-                Command::Append(steps.iter().map(|step| world.append(step, fill)).collect())
+                batch(steps.iter().map(|step| world.append(step, fill)).collect())
             }
             Self::Commit(worker, held, id, offsets) => {
                 let offset = |(journal, at): &(usize, At)| {

@@ -14,8 +14,8 @@ use proptest::test_runner::{Config, TestRunner};
 
 use super::*;
 use crate::domain::{
-    Append, Change, CheckpointId, Command, CommitCheckpoint, Epoch, JournalKind, Member, NodeId,
-    OpenJournal, OpenWorker, Outcome, RestorePoint, Takeover, Truncate, WorkerRef,
+    Append, AppendBatch, Change, CheckpointId, Command, CommitCheckpoint, Epoch, JournalKind,
+    Member, NodeId, OpenJournal, OpenWorker, Outcome, RestorePoint, Takeover, Truncate, WorkerRef,
 };
 use crate::env::fs;
 
@@ -134,7 +134,10 @@ impl Driver {
             at: record.tail,
             data: Bytes::copy_from_slice(data),
         };
-        let outcome = self.apply(&Command::Append(vec![append]));
+        let outcome = self.apply(&Command::Append(AppendBatch {
+            appends: vec![append],
+            at_unix_ms: 1,
+        }));
         assert!(matches!(outcome, Outcome::Appended(answers) if answers[0].is_ok()));
     }
 

@@ -1,0 +1,123 @@
+//! The journals of a legacy worker that belong together, and where they may be cut for it to be restarted.
+
+use super::{Change, State};
+use crate::domain::{
+    CheckpointId, Journal, JournalId, JournalName, Offset, Worker, WorkerId,
+    legacy::{self, LegacyName, LegacyPart},
+    scan::Found,
+};
+
+/// The journals of one application and worker.
+#[derive(Debug)]
+pub(super) struct Family {
+    pub(super) owner: WorkerId,
+    pub(super) ops: JournalId,
+    /// The parts of the event log, in its order: where each begins, unless the log is not rotated.
+    pub(super) logs: Vec<(Option<u64>, JournalId)>,
+}
+
+/// One entry of `.checkpoint_ids`: the checkpoint that it calls complete, and where its record is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entry {
+    pub(super) id: CheckpointId,
+    pub(super) at: Offset,
+    pub(super) end: Offset,
+}
+
+impl Entry {
+    fn of(found: &Found) -> Option<Self> {
+        match found {
+            Found::Ids { ids, at, end } => Some(Self {
+                id: CheckpointId {
+                    rollback_epoch: ids.rollback,
+                    number: ids.complete,
+                },
+                at: *at,
+                end: *end,
+            }),
+            Found::Written { .. } => None,
+        }
+    }
+}
+
+pub(super) fn name_of(journal: &Journal) -> Option<LegacyName<'_>> {
+    LegacyName::of(journal.name.as_str(), journal.kind)
+}
+
+impl State {
+    /// The ops journal of a family, by its name.
+    pub(super) fn ops_of(&self, worker: &Worker, prefix: &str) -> Option<&Journal> {
+        let name = JournalName::new(&legacy::ops_name(prefix)).ok()?;
+        let journal = self.journals.get(worker.journals.get(&name)?)?;
+        let part = name_of(journal)?.part;
+        (part == LegacyPart::Ops).then_some(journal)
+    }
+
+    /// The family of an ops journal. Takes time with the worker's journals.
+    pub(super) fn family(&self, worker: &Worker, prefix: &str, ops: JournalId) -> Family {
+        let log = |id: &JournalId| {
+            let journal = self.journals.get(id)?;
+            match name_of(journal)? {
+                LegacyName {
+                    prefix: of,
+                    part: LegacyPart::EventLog { start },
+                } if of == prefix => Some((start, *id)),
+                _ => None,
+            }
+        };
+        let mut logs: Vec<_> = worker.journals.values().filter_map(log).collect();
+        logs.sort_unstable();
+        Family {
+            owner: worker.id,
+            ops,
+            logs,
+        }
+    }
+
+    /// The entries of `.checkpoint_ids` that wait for their counterpart in the event log.
+    pub(super) fn entries(&self, ops: JournalId) -> Vec<Entry> {
+        let scan = self.journals.get(&ops).and_then(|ops| ops.scan.as_ref());
+        let waiting = scan.into_iter().flat_map(|scan| &scan.waiting);
+        waiting.filter_map(Entry::of).collect()
+    }
+
+    /// Cuts the journals of a legacy worker where it can go on when it is restarted on them: behind the last whole entry of
+    /// each, and the ops journal before an entry that calls a checkpoint complete which the event log does not hold, for the
+    /// worker would look for it there and give up. What a checkpoint covers stays.
+    pub(super) fn cut_to_restart(&mut self, id: WorkerId, changes: &mut Vec<Change>) {
+        let worker = &self.workers[&id];
+        let newest = worker.newest_checkpoint().map(|newest| newest.id);
+        let mut ends: Vec<(JournalId, Option<Offset>)> = Vec::new();
+        for ops in worker
+            .journals
+            .values()
+            .filter_map(|id| self.journals.get(id))
+        {
+            let Some(name) = name_of(ops).filter(|name| name.part == LegacyPart::Ops) else {
+                continue;
+            };
+            let family = self.family(worker, name.prefix, ops.id);
+            if family.logs.is_empty() {
+                continue; // its journals only happen to be named so
+            }
+            let lacks = |entry: &Entry| newest.is_none_or(|newest| entry.id > newest);
+            let lacking = self.entries(ops.id).into_iter().find(lacks);
+            ends.push((ops.id, lacking.map(|entry| entry.at)));
+            ends.extend(family.logs.iter().map(|(_, log)| (*log, None)));
+        }
+        for (journal, end) in ends {
+            let checkpoints = self.workers[&id].checkpoints.values();
+            let covered = checkpoints.map(|kept| kept.covered(journal)).max();
+            let Some(record) = self.journals.get_mut(&journal) else {
+                continue;
+            };
+            let boundary = record.scan.as_ref().and_then(|scan| scan.boundary());
+            let Some(at) = boundary.into_iter().chain(end).min() else {
+                continue;
+            };
+            if covered.is_none_or(|covered| covered <= at) && record.cut(at) {
+                changes.push(Change::Cut { journal, at });
+            }
+        }
+    }
+}
