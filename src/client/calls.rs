@@ -10,7 +10,7 @@ use super::{
 use crate::{
     codec::{CodecError, wire},
     domain::{
-        CheckpointId, CommitCheckpoint, Epoch, JobName, JournalName, JournalRef, Offset,
+        Addresses, CheckpointId, CommitCheckpoint, Epoch, JobName, JournalName, JournalRef, Offset,
         OpenWorker, RestorePoint, TakenOver, Takeover, Truncate, WorkerRef,
     },
     env::time::{self, Instant},
@@ -50,6 +50,19 @@ pub(super) fn bad_answer(what: String, node: String, error: &CodecError) -> Clie
     }
 }
 
+/// How [`Client::takeover_with`] takes a worker over.
+#[derive(Debug, Clone)]
+pub struct TakeoverOptions {
+    /// Refused unless this is the epoch in force; then it may be repeated.
+    pub expected_epoch: Option<Epoch>,
+    /// Where the journals are cut.
+    pub point: RestorePoint,
+    /// Who takes over, in its own words.
+    pub by: String,
+    /// Where the new incarnation is reached; `None` leaves what is known.
+    pub endpoint: Option<Addresses>,
+}
+
 impl Client {
     /// Registers a worker, or attaches to it; answers its epoch, and whether it is new. With `epoch`, the one that the
     /// caller holds from before, it is refused unless that is the current one. Safe to repeat.
@@ -84,15 +97,34 @@ impl Client {
         point: RestorePoint,
         by: &str,
     ) -> Result<TakenOver, ClientError> {
-        let takeover = pb::Takeover::from(Takeover {
-            worker: worker.clone(),
+        let options = TakeoverOptions {
             expected_epoch,
             point,
             by: by.to_owned(),
-            at_unix_ms: time::unix_millis(),
-        });
+            endpoint: None,
+        };
+        self.takeover_with(worker, options).await
+    }
+
+    /// Takes a worker over, as [`Client::takeover`], and in the same command says where the new incarnation is reached.
+    ///
+    /// # Errors
+    /// As [`Client::takeover`].
+    pub async fn takeover_with(
+        &self,
+        worker: &WorkerRef,
+        options: TakeoverOptions,
+    ) -> Result<TakenOver, ClientError> {
         let what = format!("take over worker {worker}");
-        let plan = self.plan(what.clone(), expected_epoch.is_some());
+        let plan = self.plan(what.clone(), options.expected_epoch.is_some());
+        let takeover = pb::Takeover::from(Takeover {
+            worker: worker.clone(),
+            expected_epoch: options.expected_epoch,
+            point: options.point,
+            by: options.by,
+            at_unix_ms: time::unix_millis(),
+            endpoint: options.endpoint,
+        });
         let (taken, node) = unary!(self, plan, WorkersClient.takeover(takeover))?;
         TakenOver::try_from(taken).map_err(|e| bad_answer(what, node, &e))
     }

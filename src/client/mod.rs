@@ -8,6 +8,7 @@
 //! ```text
 //! Client          one per process, cheap to clone: unary calls, each retried within its deadline
 //! AppendStream    one writer of one journal; survives the loss of nodes, ends for good when fenced
+//! EndpointWatch   where the workers of a job are reached, and each change of it
 //! read            a range of a journal, verified; goes on at another node when one fails
 //! restore         fence, fetch from all members, verify, replay, rename into place
 //! JournaledDir    ordinary files whose every change is streamed to the cluster
@@ -20,6 +21,7 @@ mod append;
 mod call;
 mod calls;
 pub mod dump;
+mod endpoints;
 mod error;
 mod failure;
 mod files;
@@ -49,6 +51,8 @@ use std::{
 use tonic::transport::Channel;
 
 pub use append::{AppendOptions, AppendPhase, AppendProgress, AppendStream, AppendWatch};
+pub use calls::TakeoverOptions;
+pub use endpoints::{EndpointWatch, ListedEndpoints};
 pub use error::{ClientError, Effect, ErrorKind, Tried};
 pub use identity::{IDENTITY_FILE, WorkerIdentity};
 pub use journaled_dir::{JournaledDir, JournaledDirOptions, Receipt};

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::{
     checkpoint::CheckpointId,
+    endpoint::{Addresses, Endpoint},
     ids::{JournalId, JournalName, JournalRef, NodeId, WorkerRef},
     journal::JournalKind,
     member::Member,
@@ -35,6 +36,8 @@ pub enum Command {
     AllocateNode,
     /// A member says where it is reached.
     AnnounceMember(Member),
+    /// Says where a worker is reached.
+    SetEndpoint(SetEndpoint),
 }
 
 /// Appends of any streams.
@@ -139,6 +142,23 @@ pub struct Takeover {
     pub by: String,
     /// The proposer's wall clock, in milliseconds since 1970.
     pub at_unix_ms: u64,
+    /// Where the new incarnation is reached, which raises the generation; `None` leaves what is known.
+    pub endpoint: Option<Addresses>,
+}
+
+/// Replaces the addresses that a worker is reached at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetEndpoint {
+    /// The worker.
+    pub worker: WorkerRef,
+    /// Refused unless this is the generation in force (0: none yet), or these addresses followed it: a retry. `None` replaces any.
+    pub expected_generation: Option<u64>,
+    /// All of its addresses.
+    pub addresses: Addresses,
+    /// Who sets them, in its own words; at most 255 bytes are kept.
+    pub by: String,
+    /// The proposer's wall clock, in milliseconds since 1970.
+    pub at_unix_ms: u64,
 }
 
 /// Cuts a journal's end off, never below what a checkpoint covers: how a torn last record is dropped after a takeover.
@@ -184,6 +204,11 @@ pub enum Outcome {
     NodeAllocated(NodeId),
     /// The addresses are known.
     MemberAnnounced,
+    /// The worker is reached at the addresses.
+    EndpointSet {
+        /// Their generation.
+        generation: u64,
+    },
 }
 
 /// One accepted append.
@@ -219,4 +244,6 @@ pub struct TakenOver {
     pub cut: BTreeMap<JournalName, Offset>,
     /// The log index of the takeover: a member that has applied it can serve the restore.
     pub log_index: u64,
+    /// Where the worker is reached, as far as anybody said.
+    pub endpoint: Option<Endpoint>,
 }

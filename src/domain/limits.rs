@@ -16,6 +16,10 @@ pub const REQUEST_BYTES_MAX: usize = COMMAND_BYTES_MAX;
 pub const MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Longest `host:port` of a member, in bytes: a DNS name and a port.
 pub const ADDRESS_BYTES_MAX: usize = 261;
+/// Most addresses of one worker, each in another role.
+pub const ROLES_PER_WORKER_MAX: usize = 16;
+/// Longest name of a role, in bytes.
+pub const ROLE_BYTES_MAX: usize = 64;
 /// Most workers in one cluster.
 pub const WORKERS_MAX: usize = 65_536;
 /// Most journals of one worker.

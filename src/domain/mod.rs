@@ -5,6 +5,7 @@
 
 pub mod checkpoint;
 pub mod command;
+pub mod endpoint;
 pub mod ids;
 pub mod journal;
 pub mod legacy;
@@ -21,8 +22,9 @@ pub mod worker;
 pub use checkpoint::{Checkpoint, CheckpointId};
 pub use command::{
     Append, AppendBatch, Appended, Command, CommitCheckpoint, OpenJournal, OpenWorker,
-    OpenedJournal, Outcome, RestorePoint, TakenOver, Takeover, Truncate,
+    OpenedJournal, Outcome, RestorePoint, SetEndpoint, TakenOver, Takeover, Truncate,
 };
+pub use endpoint::{AddressError, Addresses, Endpoint};
 pub use ids::{
     ClusterId, GroupId, JobName, JournalId, JournalName, JournalRef, NameError, NodeId, WorkerId,
     WorkerName, WorkerRef,

@@ -211,6 +211,18 @@ pub enum Rejected {
         /// The member.
         node: NodeId,
     },
+    /// The addresses of the worker were changed since the caller read them.
+    #[error(
+        "the endpoint of worker {worker} is at generation {current}, not {expected}: `dos-cluster endpoint get {worker}` shows it; set it from there"
+    )]
+    StaleEndpoint {
+        /// The worker.
+        worker: WorkerRef,
+        /// The generation that the caller expects.
+        expected: u64,
+        /// The generation in force; 0: none yet.
+        current: u64,
+    },
     /// No such member.
     #[error("node {node} is not a member (`dos-cluster member list` shows them)")]
     UnknownMember {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     checkpoint::{Checkpoint, CheckpointId},
+    endpoint::Endpoint,
     ids::{JournalId, JournalName, WorkerId, WorkerRef},
     rejected::Rejected,
     token::Epoch,
@@ -31,6 +32,8 @@ pub struct Worker {
     pub epoch: Epoch,
     /// How it came to that epoch.
     pub succession: Succession,
+    /// Where it is reached; `None` until somebody says so.
+    pub endpoint: Option<Endpoint>,
     /// Its journals by name.
     pub journals: BTreeMap<JournalName, JournalId>,
     /// Its durable checkpoints.
@@ -52,6 +55,13 @@ impl Worker {
             current: self.epoch,
             succession: self.succession.clone(),
         })
+    }
+
+    /// The generation of its endpoint; 0 while there is none.
+    #[must_use]
+    pub fn endpoint_generation(&self) -> u64 {
+        let endpoint = self.endpoint.as_ref();
+        endpoint.map_or(0, |endpoint| endpoint.generation)
     }
 
     /// The newest durable checkpoint.

@@ -641,8 +641,22 @@ impl pb::journals_server::Journals for Node {
     }
 }
 
+impl Node {
+    fn endpoints(&self) -> Vec<pb::WorkerEndpoint> {
+        let shared = self.shared();
+        let endpoint = |worker: &crate::domain::Worker| {
+            let endpoint = worker.endpoint.as_ref()?;
+            Some(wire::worker_endpoint_to_pb(&worker.name, endpoint))
+        };
+        shared.state.workers().filter_map(endpoint).collect()
+    }
+}
+
 #[tonic::async_trait]
 impl pb::workers_server::Workers for Node {
+    type WatchEndpointsStream =
+        futures::stream::BoxStream<'static, Result<pb::WatchEndpointsResponse, Status>>;
+
     async fn open(
         &self,
         request: Request<pb::OpenWorker>,
@@ -664,6 +678,42 @@ impl pb::workers_server::Workers for Node {
             Outcome::TakenOver(taken) => Ok(Response::new(taken.into())),
             other => panic!("{other:?}"),
         }
+    }
+
+    async fn set_endpoint(
+        &self,
+        request: Request<pb::SetEndpoint>,
+    ) -> Result<Response<pb::EndpointSet>, Status> {
+        match self.command(request.into_inner(), Command::SetEndpoint)? {
+            Outcome::EndpointSet { generation } => {
+                Ok(Response::new(pb::EndpointSet { generation }))
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn list_endpoints(
+        &self,
+        _: Request<pb::ListEndpointsRequest>,
+    ) -> Result<Response<pb::ListEndpointsResponse>, Status> {
+        Ok(Response::new(pb::ListEndpointsResponse {
+            endpoints: self.endpoints(),
+            applied_index: self.shared().log_index,
+            stale: false,
+        }))
+    }
+
+    /// What is there now; then the stream ends, as when a node is lost.
+    async fn watch_endpoints(
+        &self,
+        _: Request<pb::WatchEndpointsRequest>,
+    ) -> Result<Response<Self::WatchEndpointsStream>, Status> {
+        let now = pb::WatchEndpointsResponse {
+            endpoints: self.endpoints(),
+            more: false,
+            applied_index: self.shared().log_index,
+        };
+        Ok(Response::new(Box::pin(futures::stream::iter([Ok(now)]))))
     }
 
     async fn list(

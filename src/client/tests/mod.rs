@@ -21,6 +21,7 @@ fn foreign_takeover(worker: &WorkerRef) -> Command {
         point: RestorePoint::Latest,
         by: "someone else".into(),
         at_unix_ms: 0,
+        endpoint: None,
     })
 }
 

@@ -18,8 +18,8 @@ use prost::Message;
 use super::{
     CodecError,
     wire::{
-        checkpoint_id_from_pb, checkpoint_id_to_pb, kind_from_pb, kind_to_pb, succession_from_pb,
-        succession_to_pb,
+        checkpoint_id_from_pb, checkpoint_id_to_pb, endpoint_from_pb, endpoint_to_pb, kind_from_pb,
+        kind_to_pb, succession_from_pb, succession_to_pb,
     },
 };
 use crate::{
@@ -142,6 +142,7 @@ pub fn encode_worker(worker: &Worker) -> Vec<u8> {
         worker: worker.name.worker.to_string(),
         epoch: worker.epoch.0,
         succession: Some(succession_to_pb(&worker.succession)),
+        endpoint: worker.endpoint.as_ref().map(endpoint_to_pb),
     };
     seal(&stored.encode_to_vec())
 }
@@ -161,6 +162,11 @@ pub fn decode_worker(raw: Bytes) -> Result<Worker, CodecError> {
         },
         epoch: Epoch(stored.epoch),
         succession: succession_from_pb(stored.succession)
+            .map_err(|e| CodecError::damaged(WORKER, e))?,
+        endpoint: stored
+            .endpoint
+            .map(|endpoint| endpoint_from_pb(Some(endpoint)))
+            .transpose()
             .map_err(|e| CodecError::damaged(WORKER, e))?,
         journals: BTreeMap::new(),
         checkpoints: BTreeMap::new(),

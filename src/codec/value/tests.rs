@@ -82,12 +82,14 @@ fn scans() -> impl Strategy<Value = JournalScan> {
 
 fn workers() -> impl Strategy<Value = Worker> {
     let numbers = (testing::number(), testing::number());
-    (numbers, testing::worker(), testing::succession()).prop_map(
-        |((id, epoch), name, succession)| Worker {
+    let endpoint = proptest::option::of(testing::endpoint());
+    (numbers, testing::worker(), testing::succession(), endpoint).prop_map(
+        |((id, epoch), name, succession, endpoint)| Worker {
             id: WorkerId(id),
             name,
             epoch: Epoch(epoch),
             succession,
+            endpoint,
             journals: BTreeMap::new(),
             checkpoints: BTreeMap::new(),
         },

@@ -6,15 +6,16 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::{
-    Wire, checkpoint_id_from_pb, checkpoint_id_to_pb, journal_from_pb, journal_name_from_pb,
-    journal_to_pb, kind_from_pb, kind_to_pb, required, worker_from_pb, worker_to_pb,
+    Wire, addresses_from_pb, addresses_to_pb, checkpoint_id_from_pb, checkpoint_id_to_pb,
+    journal_from_pb, journal_name_from_pb, journal_to_pb, kind_from_pb, kind_to_pb, required,
+    worker_from_pb, worker_to_pb,
 };
 use crate::{
     codec::CodecError,
     domain::{
         Append, AppendBatch, Command, CommitCheckpoint, Epoch, FencingToken, JournalId,
-        JournalName, JournalRef, Offset, OpenJournal, OpenWorker, RestorePoint, Takeover, Truncate,
-        Writer,
+        JournalName, JournalRef, Offset, OpenJournal, OpenWorker, RestorePoint, SetEndpoint,
+        Takeover, Truncate, Writer,
     },
     pb,
 };
@@ -77,6 +78,7 @@ impl From<Takeover> for pb::Takeover {
             point: Some(pb::RestorePoint { point: Some(point) }),
             by: takeover.by,
             at_unix_ms: takeover.at_unix_ms,
+            endpoint: takeover.endpoint.as_ref().map(addresses_to_pb),
         }
     }
 }
@@ -99,6 +101,10 @@ impl TryFrom<pb::Takeover> for Takeover {
             point,
             by: takeover.by,
             at_unix_ms: takeover.at_unix_ms,
+            endpoint: takeover
+                .endpoint
+                .map(|addresses| addresses_from_pb(Some(addresses)))
+                .transpose()?,
         })
     }
 }
@@ -193,6 +199,31 @@ impl TryFrom<pb::DeleteJournal> for JournalRef {
     }
 }
 
+impl From<SetEndpoint> for pb::SetEndpoint {
+    fn from(set: SetEndpoint) -> Self {
+        Self {
+            worker: Some(worker_to_pb(&set.worker)),
+            expected_generation: set.expected_generation,
+            addresses: Some(addresses_to_pb(&set.addresses)),
+            by: set.by,
+            at_unix_ms: set.at_unix_ms,
+        }
+    }
+}
+
+impl TryFrom<pb::SetEndpoint> for SetEndpoint {
+    type Error = CodecError;
+    fn try_from(set: pb::SetEndpoint) -> Wire<Self> {
+        Ok(Self {
+            worker: worker_from_pb(set.worker)?,
+            expected_generation: set.expected_generation,
+            addresses: addresses_from_pb(set.addresses)?,
+            by: set.by,
+            at_unix_ms: set.at_unix_ms,
+        })
+    }
+}
+
 impl From<Command> for pb::Command {
     fn from(command: Command) -> Self {
         use pb::command::Command as Wire;
@@ -214,6 +245,7 @@ impl From<Command> for pb::Command {
             }),
             Command::AllocateNode => Wire::AllocateNode(pb::AllocateNode {}),
             Command::AnnounceMember(member) => Wire::AnnounceMember((&member).into()),
+            Command::SetEndpoint(set) => Wire::SetEndpoint(set.into()),
         };
         Self {
             command: Some(command),
@@ -241,6 +273,7 @@ impl TryFrom<pb::Command> for Command {
             Wire::DeleteJournal(delete) => Self::DeleteJournal(delete.try_into()?),
             Wire::AllocateNode(_) => Self::AllocateNode,
             Wire::AnnounceMember(member) => Self::AnnounceMember(member.into()),
+            Wire::SetEndpoint(set) => Self::SetEndpoint(set.try_into()?),
         })
     }
 }

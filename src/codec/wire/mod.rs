@@ -3,6 +3,7 @@
 
 mod commands;
 mod detail;
+mod endpoints;
 mod names;
 mod outcomes;
 mod rejected;
@@ -13,6 +14,10 @@ mod tests;
 
 pub use commands::{decode_command, encode_command};
 pub use detail::{attach_detail, detail_of};
+pub use endpoints::{
+    addresses_from_pb, addresses_to_pb, endpoint_from_pb, endpoint_to_pb, worker_endpoint_from_pb,
+    worker_endpoint_to_pb,
+};
 pub use names::{
     checkpoint_id_from_pb, checkpoint_id_to_pb, job_from_pb, journal_from_pb, journal_name_from_pb,
     journal_to_pb, kind_from_pb, kind_to_pb, succession_from_pb, succession_to_pb, token_from_pb,

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Wire, checkpoint_id_from_pb, checkpoint_id_to_pb, journal_name_from_pb, kind_from_pb,
-    kind_to_pb, required, token_from_pb, token_to_pb,
+    Wire, checkpoint_id_from_pb, checkpoint_id_to_pb, endpoint_from_pb, endpoint_to_pb,
+    journal_name_from_pb, kind_from_pb, kind_to_pb, required, token_from_pb, token_to_pb,
 };
 use crate::{
     codec::CodecError,
@@ -79,6 +79,7 @@ impl From<TakenOver> for pb::TakenOver {
             checkpoint: taken.checkpoint.map(checkpoint_id_to_pb),
             journals: taken.journals.into_iter().map(journal).collect(),
             log_index: taken.log_index,
+            endpoint: taken.endpoint.as_ref().map(endpoint_to_pb),
         }
     }
 }
@@ -112,6 +113,10 @@ impl TryFrom<pb::TakenOver> for TakenOver {
                 .collect::<Wire<_>>()?,
             cut,
             log_index: taken.log_index,
+            endpoint: taken
+                .endpoint
+                .map(|endpoint| endpoint_from_pb(Some(endpoint)))
+                .transpose()?,
         })
     }
 }
@@ -140,6 +145,9 @@ pub fn outcome_to_pb(outcome: Result<Outcome, Rejected>) -> pb::Outcome {
         Ok(Outcome::NodeAllocated(node)) => Wire::NodeAllocated(node.0),
         Ok(Outcome::JournalDeleted) => Wire::JournalDeleted(pb::JournalDeleted {}),
         Ok(Outcome::MemberAnnounced) => Wire::MemberAnnounced(pb::MemberAnnounced {}),
+        Ok(Outcome::EndpointSet { generation }) => {
+            Wire::EndpointSet(pb::EndpointSet { generation })
+        }
     };
     pb::Outcome {
         outcome: Some(outcome),
@@ -174,6 +182,9 @@ pub fn outcome_from_pb(outcome: Option<pb::Outcome>) -> Wire<Result<Outcome, Rej
         Wire::NodeAllocated(node) => Outcome::NodeAllocated(NodeId(node)),
         Wire::JournalDeleted(_) => Outcome::JournalDeleted,
         Wire::MemberAnnounced(_) => Outcome::MemberAnnounced,
+        Wire::EndpointSet(set) => Outcome::EndpointSet {
+            generation: set.generation,
+        },
     };
     Ok(Ok(outcome))
 }

@@ -124,6 +124,15 @@ impl From<&Rejected> for pb::Rejected {
                 newest: newest.0,
             }),
             Rejected::UnknownMember { node } => Reason::UnknownMember(node.0),
+            Rejected::StaleEndpoint {
+                worker,
+                expected,
+                current,
+            } => Reason::StaleEndpoint(wire::StaleEndpoint {
+                worker: Some(worker_to_pb(worker)),
+                expected: *expected,
+                current: *current,
+            }),
         };
         Self {
             reason: Some(reason),
@@ -229,6 +238,11 @@ impl TryFrom<pb::Rejected> for Rejected {
                 newest: Writer(opened.newest),
             },
             Reason::UnknownMember(node) => Self::UnknownMember { node: NodeId(node) },
+            Reason::StaleEndpoint(stale) => Self::StaleEndpoint {
+                worker: worker_from_pb(stale.worker)?,
+                expected: stale.expected,
+                current: stale.current,
+            },
         })
     }
 }

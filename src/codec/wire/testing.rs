@@ -9,10 +9,11 @@ use proptest::{
 };
 
 use crate::domain::{
-    Append, AppendBatch, Appended, CheckpointId, Command, CommitCheckpoint, Epoch, FencingToken,
-    JobName, JournalId, JournalKind, JournalName, JournalRef, Member, NodeId, Offset, OffsetRange,
-    OpenJournal, OpenWorker, OpenedJournal, Outcome, Rejected, RestorePoint, Succession, TakenOver,
-    Takeover, Truncate, WorkerName, WorkerRef, Writer, rejected::what,
+    Addresses, Append, AppendBatch, Appended, CheckpointId, Command, CommitCheckpoint, Endpoint,
+    Epoch, FencingToken, JobName, JournalId, JournalKind, JournalName, JournalRef, Member, NodeId,
+    Offset, OffsetRange, OpenJournal, OpenWorker, OpenedJournal, Outcome, Rejected, RestorePoint,
+    SetEndpoint, Succession, TakenOver, Takeover, Truncate, WorkerName, WorkerRef, Writer,
+    rejected::what,
 };
 
 /// Any number, and often one at an edge.
@@ -120,14 +121,55 @@ fn takeover() -> impl Strategy<Value = Takeover> {
         point,
         any::<String>(),
         number(),
+        option::of(addresses()),
     );
-    parts.prop_map(|(worker, expected_epoch, point, by, at_unix_ms)| Takeover {
-        worker,
-        expected_epoch,
-        point,
-        by,
-        at_unix_ms,
-    })
+    parts.prop_map(
+        |(worker, expected_epoch, point, by, at_unix_ms, endpoint)| Takeover {
+            worker,
+            expected_epoch,
+            point,
+            by,
+            at_unix_ms,
+            endpoint,
+        },
+    )
+}
+
+fn addresses() -> impl Strategy<Value = Addresses> + Clone {
+    let address = ("[a-z0-9.-]{1,20}", any::<u16>())
+        .prop_map(|(host, port)| format!("{host}:{}", port.max(1)));
+    btree_map("[a-z0-9_-]{1,8}", address, 1..5)
+        .prop_filter_map("no addresses", |addresses| Addresses::new(addresses).ok())
+}
+
+pub(in crate::codec) fn endpoint() -> impl Strategy<Value = Endpoint> + Clone {
+    (number(), addresses(), any::<String>(), number()).prop_map(
+        |(generation, addresses, by, at_unix_ms)| Endpoint {
+            generation,
+            addresses,
+            by,
+            at_unix_ms,
+        },
+    )
+}
+
+fn set_endpoint() -> impl Strategy<Value = SetEndpoint> {
+    let parts = (
+        worker(),
+        option::of(number()),
+        addresses(),
+        any::<String>(),
+        number(),
+    );
+    parts.prop_map(
+        |(worker, expected_generation, addresses, by, at_unix_ms)| SetEndpoint {
+            worker,
+            expected_generation,
+            addresses,
+            by,
+            at_unix_ms,
+        },
+    )
 }
 
 fn commit() -> impl Strategy<Value = CommitCheckpoint> {
@@ -184,6 +226,7 @@ pub(in crate::codec) fn command() -> impl Strategy<Value = Command> {
         journal().prop_map(Command::DeleteJournal),
         Just(Command::AllocateNode),
         member().prop_map(Command::AnnounceMember),
+        set_endpoint().prop_map(Command::SetEndpoint),
     ]
 }
 
@@ -211,6 +254,13 @@ fn rejected_by_name() -> impl Strategy<Value = Rejected> {
     });
     let no_line = (job(), vec(worker_name(), 0..4))
         .prop_map(|(job, late)| Rejected::NoRecoveryLine { job, late });
+    let stale = (worker(), number(), number()).prop_map(|(worker, expected, current)| {
+        Rejected::StaleEndpoint {
+            worker,
+            expected,
+            current,
+        }
+    });
     prop_oneof![
         job().prop_map(|job| Rejected::UnknownJob { job }),
         worker().prop_map(|worker| Rejected::UnknownWorker { worker }),
@@ -219,6 +269,7 @@ fn rejected_by_name() -> impl Strategy<Value = Rejected> {
         fenced,
         opened,
         no_line,
+        stale,
     ]
 }
 
@@ -292,14 +343,15 @@ pub(in crate::codec) fn rejected() -> impl Strategy<Value = Rejected> {
 fn taken_over() -> impl Strategy<Value = TakenOver> {
     let journals = btree_map(journal_name(), (journal_id(), kind(), offset()), 0..4);
     let cut = vec(option::of(offset()), 4);
-    (
+    let parts = (
         epoch(),
         option::of(checkpoint_id()),
-        journals,
-        cut,
+        (journals, cut),
         number(),
-    )
-        .prop_map(|(epoch, checkpoint, journals, cut, log_index)| TakenOver {
+        option::of(endpoint()),
+    );
+    parts.prop_map(
+        |(epoch, checkpoint, (journals, cut), log_index, endpoint)| TakenOver {
             epoch,
             checkpoint,
             cut: journals
@@ -310,7 +362,9 @@ fn taken_over() -> impl Strategy<Value = TakenOver> {
                 .collect(),
             journals,
             log_index,
-        })
+            endpoint,
+        },
+    )
 }
 
 /// Any outcome that is not a rejection.
@@ -337,5 +391,6 @@ pub(in crate::codec) fn outcome() -> impl Strategy<Value = Outcome> {
         number().prop_map(|node| Outcome::NodeAllocated(NodeId(node))),
         Just(Outcome::JournalDeleted),
         Just(Outcome::MemberAnnounced),
+        number().prop_map(|generation| Outcome::EndpointSet { generation }),
     ]
 }

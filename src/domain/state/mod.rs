@@ -181,6 +181,7 @@ impl State {
             Command::DeleteJournal(journal) => self.delete_journal(journal, changes),
             Command::AllocateNode => Ok(Outcome::NodeAllocated(self.allocate_node())),
             Command::AnnounceMember(member) => self.announce(member, changes),
+            Command::SetEndpoint(set) => self.set_endpoint(set, changes),
         }
     }
 

@@ -4,11 +4,27 @@ use std::collections::BTreeMap;
 
 use super::{Change, State};
 use crate::domain::{
-    Checkpoint, CheckpointId, Epoch, JournalId, JournalName, Offset, OpenWorker, Outcome, Rejected,
-    RestorePoint, Succession, TakenOver, Takeover, Worker, WorkerId,
+    Addresses, Checkpoint, CheckpointId, Endpoint, Epoch, JournalId, JournalName, Offset,
+    OpenWorker, Outcome, Rejected, RestorePoint, SetEndpoint, Succession, TakenOver, Takeover,
+    Worker, WorkerId,
     limits::{NAME_BYTES_MAX, WORKERS_MAX},
     rejected::what,
 };
+
+/// Someone's own words, as far as they are kept.
+fn bounded(by: &str) -> String {
+    by[..by.floor_char_boundary(NAME_BYTES_MAX)].to_owned()
+}
+
+/// The next generation.
+fn replace_endpoint(worker: &mut Worker, addresses: &Addresses, by: &str, at_unix_ms: u64) {
+    worker.endpoint = Some(Endpoint {
+        generation: worker.endpoint_generation() + 1,
+        addresses: addresses.clone(),
+        by: bounded(by),
+        at_unix_ms,
+    });
+}
 
 impl State {
     pub(super) fn open_worker(
@@ -49,6 +65,7 @@ impl State {
                 at_unix_ms: open.at_unix_ms,
                 log_index,
             },
+            endpoint: None,
             journals: BTreeMap::new(),
             checkpoints: BTreeMap::new(),
         });
@@ -77,8 +94,7 @@ impl State {
         } else {
             self.cut_to_restart(id, changes);
         }
-        let mut by = takeover.by.clone();
-        by.truncate(by.floor_char_boundary(NAME_BYTES_MAX));
+        let by = bounded(&takeover.by);
         let worker = self.worker_mut(id);
         worker.epoch = Epoch(worker.epoch.0 + 1);
         worker.succession = Succession {
@@ -86,9 +102,13 @@ impl State {
             at_unix_ms: takeover.at_unix_ms,
             log_index,
         };
+        if let Some(addresses) = &takeover.endpoint {
+            replace_endpoint(worker, addresses, &takeover.by, takeover.at_unix_ms);
+        }
         changes.push(Change::Worker(id));
         Ok(Outcome::TakenOver(TakenOver {
             epoch: worker.epoch,
+            endpoint: worker.endpoint.clone(),
             checkpoint: point.map(|point| point.id),
             journals: self.fence_journals(id, changes),
             cut: self.cut_since(id, &before),
@@ -118,6 +138,38 @@ impl State {
         cut.filter(|(_, id, before)| is_cut(id, *before))
             .map(|(name, _, before)| (name, before))
             .collect()
+    }
+
+    pub(super) fn set_endpoint(
+        &mut self,
+        set: &SetEndpoint,
+        changes: &mut Vec<Change>,
+    ) -> Result<Outcome, Rejected> {
+        let worker = self.worker(&set.worker)?;
+        let current = worker.endpoint_generation();
+        if let Some(expected) = set.expected_generation
+            && expected != current
+        {
+            let in_force = worker.endpoint.as_ref();
+            let same = in_force.is_some_and(|endpoint| endpoint.addresses == set.addresses);
+            if same && expected.checked_add(1) == Some(current) {
+                return Ok(Outcome::EndpointSet {
+                    generation: current,
+                });
+            }
+            return Err(Rejected::StaleEndpoint {
+                worker: set.worker.clone(),
+                expected,
+                current,
+            });
+        }
+        let id = worker.id;
+        let worker = self.worker_mut(id);
+        replace_endpoint(worker, &set.addresses, &set.by, set.at_unix_ms);
+        changes.push(Change::Worker(id));
+        Ok(Outcome::EndpointSet {
+            generation: worker.endpoint_generation(),
+        })
     }
 
     /// The checkpoint of `worker` at a restore point; `None` for the latest bytes.

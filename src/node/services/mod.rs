@@ -4,6 +4,7 @@ mod bootstrap;
 mod checkpoints;
 mod cluster;
 mod convert;
+mod endpoints;
 mod forward;
 mod journals;
 mod raft;

@@ -4,10 +4,15 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use super::{convert::worker_stat, deadline, reads};
+use super::{
+    convert::worker_stat,
+    deadline,
+    endpoints::{self, Watchers},
+    reads,
+};
 use crate::{
     codec::wire::{job_from_pb, worker_from_pb},
-    domain::{Command, OpenWorker, Outcome, State, Takeover, Worker},
+    domain::{Command, OpenWorker, Outcome, SetEndpoint, State, Takeover, Worker},
     env::time,
     node::{shared::Shared, status::NodeError},
     pb,
@@ -17,11 +22,15 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Workers {
     shared: Arc<Shared>,
+    watchers: Watchers,
 }
 
 impl Workers {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+        Self {
+            shared,
+            watchers: Watchers::default(),
+        }
     }
 }
 
@@ -58,6 +67,8 @@ pub(super) fn workers_of<'a>(
 
 #[tonic::async_trait]
 impl pb::workers_server::Workers for Workers {
+    type WatchEndpointsStream = endpoints::Changes;
+
     async fn open(
         &self,
         request: Request<pb::OpenWorker>,
@@ -114,6 +125,55 @@ impl pb::workers_server::Workers for Workers {
             applied_index,
             stale,
         }))
+    }
+
+    async fn set_endpoint(
+        &self,
+        request: Request<pb::SetEndpoint>,
+    ) -> Result<Response<pb::EndpointSet>, Status> {
+        let until = deadline(request.metadata(), self.shared.config.request_timeout);
+        let mut set: SetEndpoint = request.into_inner().try_into().map_err(NodeError::from)?;
+        set.at_unix_ms = time::unix_millis();
+        let running = self.shared.running()?;
+        let proposed = running
+            .router
+            .propose(Command::SetEndpoint(set), until)
+            .await?;
+        match proposed.answer.map_err(NodeError::from)? {
+            Outcome::EndpointSet { generation } => {
+                Ok(Response::new(pb::EndpointSet { generation }))
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn list_endpoints(
+        &self,
+        request: Request<pb::ListEndpointsRequest>,
+    ) -> Result<Response<pb::ListEndpointsResponse>, Status> {
+        let until = deadline(request.metadata(), self.shared.config.request_timeout);
+        let request = request.into_inner();
+        let running = self.shared.running()?;
+        let served = reads::reach(&running, request.floor, until).await?;
+        let state = running.router.group().view().read();
+        let workers = workers_of(&state, &request.job, &request.worker)?;
+        let endpoints = workers.into_iter().filter_map(endpoints::of).collect();
+        let (applied_index, stale) = (served.applied_index, served.stale);
+        Ok(Response::new(pb::ListEndpointsResponse {
+            endpoints,
+            applied_index,
+            stale,
+        }))
+    }
+
+    async fn watch_endpoints(
+        &self,
+        request: Request<pb::WatchEndpointsRequest>,
+    ) -> Result<Response<Self::WatchEndpointsStream>, Status> {
+        let until = deadline(request.metadata(), self.shared.config.request_timeout);
+        let job = job_from_pb(&request.into_inner().job).map_err(NodeError::from)?;
+        let watch = self.watchers.watch(&self.shared, job, until).await?;
+        Ok(Response::new(watch))
     }
 }
 

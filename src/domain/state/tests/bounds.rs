@@ -122,6 +122,7 @@ fn who_takes_over_is_kept_up_to_a_bound_and_never_half_a_character() {
         point: RestorePoint::Latest,
         by: format!("x{}", "€".repeat(100)),
         at_unix_ms: 1,
+        endpoint: None,
     }));
     let worker = bench.state.worker(&"j/a".parse().unwrap()).unwrap();
     let kept = &worker.succession.by;

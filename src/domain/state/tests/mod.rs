@@ -12,9 +12,9 @@ use bytes::Bytes;
 
 use super::*;
 use crate::domain::{
-    Append, AppendBatch, Appended, CheckpointId, CommitCheckpoint, Epoch, FencingToken,
-    JournalKind, Offset, OpenJournal, OpenWorker, OpenedJournal, RestorePoint, TakenOver, Takeover,
-    Truncate, Writer,
+    Addresses, Append, AppendBatch, Appended, CheckpointId, CommitCheckpoint, Epoch, FencingToken,
+    JournalKind, Offset, OpenJournal, OpenWorker, OpenedJournal, RestorePoint, SetEndpoint,
+    TakenOver, Takeover, Truncate, Writer,
 };
 
 /// A state, and the log index it is at.
@@ -159,6 +159,21 @@ fn take_over(worker: &str, expected: Option<u64>, point: RestorePoint) -> Comman
         point,
         by: "a test".to_owned(),
         at_unix_ms: 3000,
+        endpoint: None,
+    })
+}
+
+fn addresses(port: u64) -> Addresses {
+    Addresses::new([("control".to_owned(), format!("h:{port}"))].into()).unwrap()
+}
+
+fn set_endpoint(worker: &str, expected: Option<u64>, port: u64) -> Command {
+    Command::SetEndpoint(SetEndpoint {
+        worker: worker.parse().unwrap(),
+        expected_generation: expected,
+        addresses: addresses(port),
+        by: "a test".to_owned(),
+        at_unix_ms: 4000,
     })
 }
 

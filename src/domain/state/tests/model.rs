@@ -3,7 +3,7 @@
 //! Every byte of a journal carries the token that wrote it: a retry is a range of bytes that are all the caller's own.
 
 use super::*;
-use crate::domain::{JournalName, OffsetRange, Succession, limits::APPEND_BYTES_MAX};
+use crate::domain::{Endpoint, JournalName, OffsetRange, Succession, limits::APPEND_BYTES_MAX};
 
 /// What was accepted, with its log index.
 #[derive(Debug, Clone)]
@@ -33,6 +33,8 @@ pub(super) struct ToldWorker {
     pub(super) name: WorkerRef,
     pub(super) succession: Vec<Succession>,
     pub(super) checkpoints: Vec<ToldCheckpoint>,
+    /// Each set of addresses that it ever had.
+    endpoints: Vec<(Addresses, String, u64)>,
 }
 
 #[derive(Debug)]
@@ -55,6 +57,29 @@ pub(super) struct ToldJournal {
 impl ToldWorker {
     pub(super) fn epoch(&self) -> u64 {
         self.succession.len() as u64
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.endpoints.len() as u64
+    }
+
+    pub(super) fn endpoint(&self) -> Option<Endpoint> {
+        let (addresses, by, at_unix_ms) = self.endpoints.last()?.clone();
+        Some(Endpoint {
+            generation: self.generation(),
+            addresses,
+            by,
+            at_unix_ms,
+        })
+    }
+
+    /// The addresses are those that followed the generation.
+    fn is_retry(&self, set: &SetEndpoint) -> bool {
+        let followed = set
+            .expected_generation
+            .map(|expected| expected.checked_add(1));
+        let last = self.endpoints.last().map(|(addresses, ..)| addresses);
+        followed == Some(Some(self.generation())) && last == Some(&set.addresses)
     }
 
     fn fence(&self, held: Epoch) -> Result<(), Rejected> {
@@ -125,6 +150,13 @@ impl World {
             }
             Command::DeleteJournal(name) => self.tell_delete(name),
             Command::AllocateNode => self.nodes_given += 1,
+            Command::SetEndpoint(set) => {
+                let worker = self.worker_mut(&set.worker).unwrap();
+                if !worker.is_retry(set) {
+                    let next = (set.addresses.clone(), set.by.clone(), set.at_unix_ms);
+                    worker.endpoints.push(next);
+                }
+            }
             Command::AnnounceMember(member) => {
                 self.members.retain(|known| known.node != member.node);
                 self.members.push(member.clone());
@@ -153,6 +185,7 @@ impl World {
                     log_index,
                 }],
                 checkpoints: Vec::new(),
+                endpoints: Vec::new(),
             });
         }
     }
@@ -217,6 +250,10 @@ impl World {
             at_unix_ms: takeover.at_unix_ms,
             log_index,
         });
+        if let Some(addresses) = &takeover.endpoint {
+            let next = (addresses.clone(), takeover.by.clone(), takeover.at_unix_ms);
+            worker.endpoints.push(next);
+        }
         let epoch = worker.epoch();
         for journal in self.journals.iter_mut().filter(|j| j.name.owner == *name) {
             journal.next_writer(epoch);
@@ -323,6 +360,20 @@ impl World {
             }
             Command::Truncate(truncate) => self.check_truncate(truncate),
             Command::DeleteJournal(name) => self.journal(name).map(|_| ()),
+            Command::SetEndpoint(set) => {
+                let worker = self.worker(&set.worker)?;
+                let current = worker.generation();
+                match set.expected_generation {
+                    Some(expected) if expected != current && !worker.is_retry(set) => {
+                        Err(Rejected::StaleEndpoint {
+                            worker: set.worker.clone(),
+                            expected,
+                            current,
+                        })
+                    }
+                    _ => Ok(()),
+                }
+            }
             Command::AnnounceMember(member) => {
                 let node = member.node;
                 let known = self.members.iter().find(|known| known.node == node);
@@ -560,12 +611,16 @@ impl Model {
                         .collect(),
                     journals: journals.map(tail).collect(),
                     log_index,
+                    endpoint: world.worker(worker).unwrap().endpoint(),
                 })
             }
             Command::Truncate(truncate) => Outcome::Truncated { tail: truncate.at },
             Command::DeleteJournal(_) => Outcome::JournalDeleted,
             Command::AllocateNode => Outcome::NodeAllocated(NodeId(world.nodes_given)),
             Command::AnnounceMember(_) => Outcome::MemberAnnounced,
+            Command::SetEndpoint(set) => Outcome::EndpointSet {
+                generation: world.worker(&set.worker).unwrap().generation(),
+            },
         }
     }
 }

@@ -204,6 +204,7 @@ impl Run {
             let worker = self.state.worker(&told.name).unwrap();
             prop_assert_eq!(worker.epoch.0, told.epoch());
             prop_assert_eq!(Some(&worker.succession), told.succession.last());
+            prop_assert_eq!(&worker.endpoint, &told.endpoint());
             let mut ids: Vec<_> = told.checkpoints.iter().map(|kept| kept.id).collect();
             ids.sort_unstable();
             prop_assert!(worker.checkpoints.keys().eq(&ids));
@@ -286,6 +287,7 @@ fn the_state_agrees_with_a_naive_model() {
         "CutBelowCheckpoint",
         "Duplicate",
         "EmptyAppend",
+        "EndpointSet",
         "EpochFenced",
         "ForeignIncarnation",
         "JournalDeleted",
@@ -294,6 +296,7 @@ fn the_state_agrees_with_a_naive_model() {
         "NoRecoveryLine",
         "NodeAllocated",
         "OpenedMeanwhile",
+        "StaleEndpoint",
         "TakenOver",
         "TooLarge",
         "Truncated",

@@ -1,7 +1,7 @@
 //! Each rejection of each command, by table, over one prepared state.
 
 use super::*;
-use crate::domain::{Succession, limits::APPEND_BYTES_MAX, rejected::what};
+use crate::domain::{Endpoint, Succession, limits::APPEND_BYTES_MAX, rejected::what};
 
 /// Job `j`: worker `a` in epoch 2 with journals `x` (10 bytes, of which writer 4 wrote the last 4) and `y` (5 bytes), and
 /// checkpoint 3, which covers 6 bytes of `x` and none of `y`; worker `b` without anything. Member 1.
@@ -247,6 +247,64 @@ fn takeovers_are_refused() {
         (take_over("j/b", None, RestorePoint::Line), none),
         (take_over("j/a", None, second), unknown),
     ]);
+}
+
+#[test]
+fn endpoints_are_refused() {
+    let stale = |expected, current| Rejected::StaleEndpoint {
+        worker: "j/a".parse().unwrap(),
+        expected,
+        current,
+    };
+    check([
+        (set_endpoint("nope/a", None, 1), unknown_job()),
+        (set_endpoint("j/nope", None, 1), unknown_worker()),
+        (set_endpoint("j/a", Some(1), 1), stale(1, 0)),
+        (set_endpoint("j/a", Some(u64::MAX), 1), stale(u64::MAX, 0)),
+    ]);
+    let mut bench = prepared();
+    bench.accept(&set_endpoint("j/a", Some(0), 1));
+    bench.accept(&set_endpoint("j/a", None, 2));
+    // Only what followed the expected generation is a retry.
+    assert_eq!(bench.refuse(&set_endpoint("j/a", Some(1), 1)), stale(1, 2));
+    assert_eq!(bench.refuse(&set_endpoint("j/a", Some(0), 2)), stale(0, 2));
+    let done = Outcome::EndpointSet { generation: 2 };
+    assert_eq!(
+        bench.apply(&set_endpoint("j/a", Some(1), 2)),
+        (Ok(done), vec![])
+    );
+}
+
+#[test]
+fn a_takeover_sets_the_endpoint_in_the_same_command() {
+    let mut bench = prepared();
+    bench.accept(&set_endpoint("j/a", None, 1));
+    let kept = bench
+        .take_over("j/a", RestorePoint::Latest)
+        .endpoint
+        .unwrap();
+    assert_eq!((kept.generation, kept.addresses), (1, addresses(1)));
+    let moves = |expected| {
+        Command::Takeover(Takeover {
+            worker: "j/a".parse().unwrap(),
+            expected_epoch: Some(Epoch(expected)),
+            point: RestorePoint::Latest,
+            by: "mover".to_owned(),
+            at_unix_ms: 9,
+            endpoint: Some(addresses(2)),
+        })
+    };
+    bench.refuse(&moves(1));
+    let Outcome::TakenOver(taken) = bench.accept(&moves(3)) else {
+        panic!("not taken over")
+    };
+    let expected = Endpoint {
+        generation: 2,
+        addresses: addresses(2),
+        by: "mover".to_owned(),
+        at_unix_ms: 9,
+    };
+    assert_eq!(taken.endpoint, Some(expected));
 }
 
 #[test]

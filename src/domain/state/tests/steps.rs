@@ -3,7 +3,7 @@
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
 use super::{
-    model::{Model, ToldJournal, World},
+    model::{Model, ToldJournal, ToldWorker, World},
     *,
 };
 use crate::domain::{JournalName, limits::APPEND_BYTES_MAX};
@@ -51,7 +51,10 @@ pub(super) enum Step {
     OpenJournal(usize, usize, JournalKind, Held, Option<At>, Option<Held>),
     Append(Vec<AppendStep>),
     Commit(usize, Held, Id, Vec<(usize, At)>),
-    Takeover(usize, Option<Held>, Option<Option<Id>>),
+    /// The last says whether it moves the worker, and to which port.
+    Takeover(usize, Option<Held>, Option<Option<Id>>, Option<u64>),
+    /// Which generation is expected, seen from the one in force, and which port is set.
+    SetEndpoint(usize, Option<i64>, u64),
     Truncate(usize, usize, Held, At),
     Delete(usize, usize),
     Allocate,
@@ -117,7 +120,10 @@ pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(w, j, kind, h, at, over)| Step::OpenJournal(w, j, kind, h, at, over)),
         24 => vec(append_step(), 1..4).prop_map(Step::Append),
         8 => (worker(), held(), id(), offsets).prop_map(|(w, h, id, at)| Step::Commit(w, h, id, at)),
-        4 => (worker(), option::of(held()), point).prop_map(|(w, h, p)| Step::Takeover(w, h, p)),
+        4 => (worker(), option::of(held()), point, option::of(1..4u64))
+            .prop_map(|(w, h, p, port)| Step::Takeover(w, h, p, port)),
+        4 => (worker(), option::of(-2..2i64), 1..4u64)
+            .prop_map(|(w, g, port)| Step::SetEndpoint(w, g, port)),
         5 => (worker(), journal(), held(), at()).prop_map(|(w, j, h, at)| Step::Truncate(w, j, h, at)),
         1 => (worker(), journal()).prop_map(|(w, j)| Step::Delete(w, j)),
         1 => Just(Step::Allocate),
@@ -170,10 +176,36 @@ impl World {
         })
     }
 
+    fn generation(&self, worker: usize, seen: i64) -> u64 {
+        let name = worker_ref(worker);
+        let told = self.workers.iter().find(|worker| worker.name == name);
+        let current = told.map_or(0, ToldWorker::generation);
+        current.saturating_add_signed(seen)
+    }
+
     fn offset(&self, worker: usize, journal: usize, at: At) -> Offset {
         let name = worker_ref(worker).journal(journal_name(journal));
         let told = self.journals.iter().find(|journal| journal.name == name);
         at.seen_from(told.map_or(0, ToldJournal::tail))
+    }
+
+    fn commit(
+        &self,
+        (worker, held): (usize, Held),
+        id: Id,
+        offsets: &[(usize, At)],
+        at_unix_ms: u64,
+    ) -> Command {
+        let offset = |(journal, at): &(usize, At)| {
+            (journal_name(*journal), self.offset(worker, *journal, *at))
+        };
+        Command::CommitCheckpoint(CommitCheckpoint {
+            worker: worker_ref(worker),
+            epoch: self.epoch(worker, held),
+            id: self.id(worker, id),
+            offsets: offsets.iter().map(offset).collect(),
+            at_unix_ms,
+        })
     }
 
     fn writer(&self, worker: usize, journal: usize, held: Held) -> Writer {
@@ -271,18 +303,16 @@ impl Step {
                 batch(steps.iter().map(|step| world.append(step, fill)).collect())
             }
             Self::Commit(worker, held, id, offsets) => {
-                let offset = |(journal, at): &(usize, At)| {
-                    (journal_name(*journal), world.offset(*worker, *journal, *at))
-                };
-                Command::CommitCheckpoint(CommitCheckpoint {
-                    worker: worker_ref(*worker),
-                    epoch: world.epoch(*worker, *held),
-                    id: world.id(*worker, *id),
-                    offsets: offsets.iter().map(offset).collect(),
-                    at_unix_ms,
-                })
+                world.commit((*worker, *held), *id, offsets, at_unix_ms)
             }
-            Self::Takeover(worker, held, point) => Command::Takeover(Takeover {
+            Self::SetEndpoint(worker, seen, port) => Command::SetEndpoint(SetEndpoint {
+                worker: worker_ref(*worker),
+                expected_generation: seen.map(|seen| world.generation(*worker, seen)),
+                addresses: addresses(*port),
+                by: format!("step {fill}"),
+                at_unix_ms,
+            }),
+            Self::Takeover(worker, held, point, port) => Command::Takeover(Takeover {
                 worker: worker_ref(*worker),
                 expected_epoch: held.map(|held| world.epoch(*worker, held)),
                 point: match point {
@@ -292,6 +322,7 @@ impl Step {
                 },
                 by: format!("step {fill}"),
                 at_unix_ms,
+                endpoint: port.map(addresses),
             }),
             Self::Truncate(worker, journal, held, at) => Command::Truncate(Truncate {
                 journal: worker_ref(*worker).journal(journal_name(*journal)),

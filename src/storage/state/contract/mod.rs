@@ -353,6 +353,7 @@ fn a_deleted_record_is_gone(open: &impl Fn(&Path) -> Opened) {
         point: RestorePoint::Checkpoint(point),
         by: "test".to_owned(),
         at_unix_ms: 6,
+        endpoint: None,
     }));
     driver.write();
     driver.check();
