@@ -23,16 +23,19 @@ pub struct Addresses {
     pub peer: String,
     /// Over HTTP.
     pub http: String,
+    /// By legacy workers.
+    pub legacy: String,
 }
 
 impl Addresses {
-    /// Three free ports of this machine.
+    /// Four free ports of this machine.
     #[must_use]
     pub fn free() -> Self {
         Self {
             client: ports::free_address(),
             peer: ports::free_address(),
             http: ports::free_address(),
+            legacy: ports::free_address(),
         }
     }
 }
@@ -71,6 +74,12 @@ impl TestNode {
         &self.addresses.client
     }
 
+    /// Its address for legacy workers.
+    #[must_use]
+    pub fn legacy_address(&self) -> &str {
+        &self.addresses.legacy
+    }
+
     /// The `serve` command that starts it.
     #[must_use]
     pub fn serve(&self) -> std::process::Command {
@@ -84,6 +93,7 @@ impl TestNode {
         ]);
         command
             .args(["--http-listen", &self.addresses.http])
+            .args(["--legacy-listen", &self.addresses.legacy])
             .args(&self.flags);
         command
     }

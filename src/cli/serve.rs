@@ -85,6 +85,12 @@ pub(super) struct Serve {
     /// How long a request may take before it is answered with what is missing [default: 10s]
     #[arg(long, value_name = "DURATION")]
     request_timeout: Option<String>,
+    /// Address for legacy workers, whose protocol has no authentication; `off`: none [default: 127.0.0.1:9999 where that is free]
+    #[arg(long, value_name = "HOST:PORT")]
+    legacy_listen: Option<String>,
+    /// Job whose workers the legacy workers are [default: wallaroo]
+    #[arg(long, value_name = "JOB")]
+    legacy_job: Option<String>,
     /// What is logged: a level, or filters such as info,dos_cluster::raft=debug
     #[arg(
         long,
@@ -174,7 +180,7 @@ impl Serve {
             .map_err(|faults| config_failure(&faults))
     }
 
-    fn flags(&self) -> [(&'static str, Option<String>); 13] {
+    fn flags(&self) -> [(&'static str, Option<String>); 15] {
         [
             ("data_dir", self.data_dir.clone()),
             ("listen", self.listen.clone()),
@@ -189,6 +195,8 @@ impl Serve {
             ("segment_bytes", self.segment_bytes.clone()),
             ("state_memory_bytes", self.state_memory_bytes.clone()),
             ("request_timeout", self.request_timeout.clone()),
+            ("legacy_listen", self.legacy_listen.clone()),
+            ("legacy_job", self.legacy_job.clone()),
         ]
     }
 }
@@ -449,6 +457,8 @@ mod tests {
     fn lines_with_default() -> String {
         let lines = SAMPLE.lines().filter_map(|line| line.strip_prefix("# "));
         let lines = lines.filter(|line| line.contains(" = ") && !line.starts_with("advertise"));
+        // Given, it must be free; as the default it need not.
+        let lines = lines.filter(|line| !line.starts_with("legacy_listen"));
         lines.map(|line| format!("{line}\n")).collect()
     }
 

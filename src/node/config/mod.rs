@@ -7,10 +7,14 @@
 use std::{fmt, path::PathBuf, time::Duration};
 
 mod layer;
+mod legacy;
 mod value;
 
 use layer::Given;
 pub use layer::{ConfigFault, ConfigFaults, ConfigLayer, NOT_SETTINGS, Source};
+pub use legacy::{LEGACY_LISTEN_DEFAULT, LegacyListen};
+
+use crate::domain::JobName;
 
 /// One thing that can be set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +88,9 @@ settings! {
     STATE_MEMORY_BYTES = "state_memory_bytes", "memory for state that is not yet flushed", "8MiB to 64GiB, such as 128MiB";
     REQUEST_TIMEOUT = "request_timeout", "how long a request may take before it is answered with what is missing",
         "100ms to 10m, such as 10s";
+    LEGACY_LISTEN = "legacy_listen", "address that legacy workers reach, who speak the old protocol, which has no authentication",
+        "HOST:PORT, such as 127.0.0.1:9999, or off";
+    LEGACY_JOB = "legacy_job", "job whose workers the legacy workers are", "a job's name, such as wallaroo";
 }
 
 /// How a node is to run. Made by [`from_layers`](Self::from_layers), which validates; the default is valid.
@@ -115,6 +122,10 @@ pub struct NodeConfig {
     pub state_memory_bytes: u64,
     /// How long a request may take before it is answered with what is missing.
     pub request_timeout: Duration,
+    /// Where legacy workers are served.
+    pub legacy_listen: LegacyListen,
+    /// The job whose workers they are.
+    pub legacy_job: JobName,
 }
 
 impl Default for NodeConfig {
@@ -133,6 +144,8 @@ impl Default for NodeConfig {
             segment_bytes: 64 * MIB,
             state_memory_bytes: 128 * MIB,
             request_timeout: Duration::from_secs(10),
+            legacy_listen: LegacyListen::IfFree,
+            legacy_job: legacy::default_job(),
         }
     }
 }
@@ -236,6 +249,11 @@ impl Build {
                 &mut config.request_timeout,
                 value::duration(text, REQUEST_TIMEOUT_MIN..=REQUEST_TIMEOUT_MAX),
             ),
+            LEGACY_LISTEN => put(&mut config.legacy_listen, legacy::listen(text)),
+            LEGACY_JOB => put(
+                &mut config.legacy_job,
+                JobName::new(text).map_err(|error| error.to_string()),
+            ),
             Setting { key, .. } => Err(format!("{key} is not a setting")),
         };
         match taken {
@@ -295,6 +313,13 @@ impl Build {
             if let Some((other, ..)) = twin {
                 let why = format!("{other} has the same port: give each its own");
                 self.together(setting, *other, listen.clone(), why);
+            }
+        }
+        let legacy = config.legacy_listen.given().unwrap_or_default();
+        for (other, listen, ..) in listens {
+            if value::collide(listen, legacy) {
+                let why = format!("{other} has the same port: give each its own");
+                self.together(LEGACY_LISTEN, other, legacy.to_owned(), why);
             }
         }
     }
