@@ -8,7 +8,7 @@
 //! | 1 | [`mod@env`], `storage` | the only door to the outside world; the write-ahead log and the state store |
 //! | 2 | `raft` | the only place that spells openraft |
 //! | 3 | `node` | one server: configuration, append path, services, health |
-//! | 4 | `client`, `cli` | what a worker links; what an operator types |
+//! | 4 | `client`, `gateway`, `cli` | what a worker links; what an old worker speaks; what an operator types |
 //!
 //! The client needs floor 0, [`mod@env`] and [`pb`] only, so a worker links it without RocksDB or Raft
 //! (`default-features = false`).
@@ -20,6 +20,8 @@ pub mod codec;
 pub mod docs;
 pub mod domain;
 pub mod env;
+#[cfg(feature = "server")]
+pub mod gateway;
 #[cfg(feature = "server")]
 pub mod node;
 pub mod pb;

@@ -25,6 +25,15 @@ pub const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 /// HTTP/2 flow control window of one connection, in bytes, shared by its streams.
 pub const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 
+/// Silence after which [`Connection::notice_vanished_peer`] has a peer probed, and how often from then on.
+#[cfg(all(feature = "server", not(sim)))]
+const PROBE_AFTER: Duration = Duration::from_secs(4);
+#[cfg(all(feature = "server", not(sim)))]
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+/// Silence, or bytes without acknowledgement for that long, after which a probed peer is gone.
+#[cfg(all(feature = "server", not(sim)))]
+const VANISHED_AFTER: Duration = Duration::from_secs(9);
+
 /// How long [`incoming`] pauses after a failed accept (out of file descriptors, say) before it tries again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -131,6 +140,23 @@ impl Connection {
     /// This side's address.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.stream.local_addr()
+    }
+
+    /// From now on the connection fails within ten seconds when its peer vanishes without a word, or takes none of the bytes sent to
+    /// it for that long. (A simulation has no such peers.)
+    #[cfg(feature = "server")]
+    pub fn notice_vanished_peer(&self) -> io::Result<()> {
+        #[cfg(not(sim))]
+        {
+            let socket = socket2::SockRef::from(&self.stream);
+            let probes = socket2::TcpKeepalive::new()
+                .with_time(PROBE_AFTER)
+                .with_interval(PROBE_INTERVAL);
+            socket.set_tcp_keepalive(&probes)?;
+            // It bounds unacknowledged bytes, a window that stays closed, and, in place of a number of probes, silence.
+            socket.set_tcp_user_timeout(Some(VANISHED_AFTER))?;
+        }
+        Ok(())
     }
 }
 

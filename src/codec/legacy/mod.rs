@@ -12,11 +12,13 @@
 
 #![deny(clippy::indexing_slicing)]
 
+mod listing;
 mod number;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::incremental::Slices;
+pub use listing::{Listed, listing};
 pub use number::Number;
 
 /// The longest request that is read, in bytes. The original waits for whatever a length says; the longest request of an honest
@@ -193,6 +195,8 @@ impl Reply {
                 payload.put_slice(text.as_bytes());
             }
         }
+        // Errors repeat what was asked for, however long it was.
+        payload.truncate(REPLY_BYTES_MAX);
         frame(&payload)
     }
 }
@@ -205,40 +209,16 @@ fn frame(payload: &[u8]) -> Bytes {
     out.freeze()
 }
 
+/// The header of a reply of `bytes` bytes, which follow; `None` for more than a frame can say.
+#[must_use]
+pub fn data_header(bytes: u64) -> Option<[u8; LENGTH_BYTES]> {
+    u32::try_from(bytes).ok().map(u32::to_be_bytes)
+}
+
 /// A status frame of append mode.
 #[must_use]
 pub fn status(written: u64, synced: u64) -> Bytes {
     frame(format!("{written}\t{synced}").as_bytes())
-}
-
-/// One line of a listing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
-    /// The file.
-    pub name: Bytes,
-    /// Its length in bytes.
-    pub size: u64,
-    /// Somebody appends to it.
-    pub appending: bool,
-}
-
-/// The payload of the reply to `l`: lines sorted by name. A name with a TAB or LF, which would forge another line, has none; nor
-/// have those at the end that would make the reply longer than the old workers can read.
-#[must_use]
-pub fn listing(mut files: Vec<Listed>) -> Bytes {
-    files.retain(|file| !file.name.iter().any(|byte| matches!(byte, b'\t' | b'\n')));
-    files.sort_by(|one, other| one.name.cmp(&other.name));
-    let mut out = BytesMut::new();
-    for file in files {
-        let free = if file.appending { "yes" } else { "no" };
-        let rest = format!("\t{}\t{free}\n", file.size);
-        if out.len() + file.name.len() + rest.len() > REPLY_BYTES_MAX {
-            break;
-        }
-        out.put_slice(&file.name);
-        out.put_slice(rest.as_bytes());
-    }
-    out.freeze()
 }
 
 /// A length field that no request has: the original closes, or waits for ever.
@@ -283,6 +263,12 @@ impl RequestReader {
         }
         let whole = self.slices.take(LENGTH_BYTES + length as usize);
         Ok(whole.map(|whole| whole.slice(LENGTH_BYTES..)))
+    }
+
+    /// How many bytes were pushed and not taken.
+    #[must_use]
+    pub fn buffered(&self) -> usize {
+        self.slices.available()
     }
 
     /// Everything that was pushed and not taken.

@@ -195,22 +195,20 @@ fn a_length_that_no_request_has_is_refused_at_once_and_allocates_nothing() {
 }
 
 #[test]
-fn a_listing_has_no_forged_lines_and_fits_the_old_reader() {
-    let listed = |name: Vec<u8>| Listed {
-        name: name.into(),
-        size: 1,
-        appending: false,
-    };
-    let forged = vec![
-        listed(b"a\tb".to_vec()),
-        listed(b"x\t5\tno\ny".to_vec()),
-        listed(b"fine name".to_vec()),
+fn no_error_is_longer_than_the_old_workers_can_read() {
+    let long = "9".repeat(60_000);
+    let replies = [
+        Reply::Error(long.clone()),
+        Reply::Locked(Bytes::from(long.clone())),
+        Reply::WrongOffset {
+            name: Bytes::from_static(b"f"),
+            offset: number(&long),
+            eof: 0,
+        },
     ];
-    assert_eq!(listing(forged), &b"fine name\t1\tno\n"[..]);
-    let many = (0..5000).map(|i| listed(format!("file-{i:05}").into_bytes()));
-    let text = listing(many.collect());
-    assert!(text.len() <= REPLY_BYTES_MAX && text.ends_with(b"\n"));
-    assert!(text.len() > REPLY_BYTES_MAX - 20);
+    for reply in replies {
+        assert_eq!(reply.encode().len(), LENGTH_BYTES + REPLY_BYTES_MAX);
+    }
 }
 
 proptest! {
