@@ -12,6 +12,7 @@ mod checkpoint;
 mod completions;
 mod demo;
 mod dev;
+mod endpoint;
 mod exit;
 mod init;
 mod join;
@@ -100,6 +101,7 @@ enum Command {
     Journal(journal::Journal),
     Worker(worker::Worker),
     Checkpoint(checkpoint::Checkpoint),
+    Endpoint(endpoint::Endpoint),
     Restore(restore::Restore),
     Dev(dev::Dev),
     Demo(demo::Demo),
@@ -201,6 +203,7 @@ async fn run_online(context: &Context, command: Command) -> Result<Exit, Failure
         Command::Journal(command) => command.run(context).await,
         Command::Worker(command) => command.run(context).await,
         Command::Checkpoint(command) => command.run(context).await,
+        Command::Endpoint(command) => command.run(context).await,
         Command::Restore(command) => command.run(context).await,
         Command::Dev(command) => command.run(context).await,
         Command::Demo(command) => command.run(context).await,
