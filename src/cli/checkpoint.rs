@@ -141,6 +141,8 @@ struct Newest {
     worker: String,
     newest_checkpoint: Option<String>,
     at_unix_ms: Option<u64>,
+    /// Since when it holds the line back: another worker made a newer checkpoint then.
+    behind_since_unix_ms: Option<u64>,
 }
 
 impl Newest {
@@ -149,6 +151,7 @@ impl Newest {
             worker: format!("{job}/{}", newest.worker),
             newest_checkpoint: newest.newest.map(checkpoint_name),
             at_unix_ms: newest.newest.map(|_| newest.at_unix_ms),
+            behind_since_unix_ms: newest.behind_since_unix_ms,
         }
     }
 
@@ -158,10 +161,11 @@ impl Newest {
                 row.worker.clone(),
                 or_dash(row.newest_checkpoint.as_ref()),
                 or_dash(row.at_unix_ms.map(moment)),
+                or_dash(row.behind_since_unix_ms.map(moment)),
             ]
         });
         table(
-            &["worker", "newest checkpoint", "made"],
+            &["worker", "newest checkpoint", "made", "behind since"],
             &cells.collect::<Vec<_>>(),
         )
     }

@@ -1,5 +1,10 @@
 //! The recovery line of a job, as a pure function of its workers' checkpoints.
 
+use std::{
+    collections::BTreeMap,
+    ops::Bound::{Excluded, Unbounded},
+};
+
 use super::{checkpoint::CheckpointId, ids::WorkerName, worker::Worker};
 
 /// The newest checkpoint that every worker of a job has made durable.
@@ -14,6 +19,38 @@ pub struct Line {
 pub struct LineHeld {
     /// Each late worker, with the newest checkpoint that it has.
     pub late: Vec<(WorkerName, Option<CheckpointId>)>,
+}
+
+/// Since when which workers of a job hold the line back: each checkpoint, with when the first of them made it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pace {
+    first_made: BTreeMap<CheckpointId, u64>,
+}
+
+impl Pace {
+    /// Of all the workers of a job. Takes time with all their checkpoints.
+    #[must_use]
+    pub fn of<'a>(workers: impl Iterator<Item = &'a Worker>) -> Self {
+        let mut first_made = BTreeMap::new();
+        for checkpoint in workers.flat_map(|worker| worker.checkpoints.values()) {
+            let first = first_made.entry(checkpoint.id);
+            let first = first.or_insert(checkpoint.at_unix_ms);
+            *first = checkpoint.at_unix_ms.min(*first);
+        }
+        Self { first_made }
+    }
+
+    /// When a worker fell behind, in milliseconds since 1970: the first checkpoint behind its newest that another has made. `None`: it
+    /// has the newest of all.
+    #[must_use]
+    pub fn behind_since(&self, worker: &Worker) -> Option<u64> {
+        let from = match worker.newest_checkpoint() {
+            Some(newest) => Excluded(newest.id),
+            None => Unbounded,
+        };
+        let mut newer = self.first_made.range((from, Unbounded));
+        newer.next().map(|(_, at_unix_ms)| *at_unix_ms)
+    }
 }
 
 /// The newest checkpoint id that all `workers` hold; `None` when they share none, or when there are no workers.

@@ -11,7 +11,10 @@ use super::{
 };
 use crate::{
     codec::wire::{checkpoint_id_from_pb, checkpoint_id_to_pb, job_from_pb},
-    domain::{Command, CommitCheckpoint, Outcome, recovery_line::late_for},
+    domain::{
+        Command, CommitCheckpoint, Outcome,
+        recovery_line::{Pace, late_for},
+    },
     env::time::{self, Instant},
     node::{shared::Shared, status::NodeError},
     pb,
@@ -95,12 +98,16 @@ impl pb::checkpoints_server::Checkpoints for Checkpoints {
         let served = reads::reach(&running, request.floor, until).await?;
         let state = running.router.group().view().read();
         let workers = state.job(&job).map_err(NodeError::from)?;
+        let pace = Pace::of(workers.iter().copied());
         Ok(Response::new(pb::LineResponse {
             line: state
                 .line(&job)
                 .ok()
                 .map(|line| checkpoint_id_to_pb(line.id)),
-            workers: workers.into_iter().map(worker_checkpoint).collect(),
+            workers: workers
+                .into_iter()
+                .map(|worker| worker_checkpoint(&pace, worker))
+                .collect(),
             applied_index: served.applied_index,
             stale: served.stale,
         }))
@@ -132,11 +139,14 @@ impl pb::checkpoints_server::Checkpoints for Checkpoints {
                 let is_late = |worker: &&crate::domain::Worker| {
                     late.iter().any(|(name, _)| *name == worker.name.worker)
                 };
-                workers
-                    .into_iter()
-                    .filter(is_late)
-                    .map(worker_checkpoint)
-                    .collect::<Vec<_>>()
+                if late.is_empty() {
+                    Vec::new()
+                } else {
+                    let pace = Pace::of(workers.iter().copied());
+                    let late = workers.into_iter().filter(is_late);
+                    late.map(|worker| worker_checkpoint(&pace, worker))
+                        .collect()
+                }
             };
             if held.is_empty() {
                 return Ok(Response::new(pb::AwaitLineResponse {

@@ -4,7 +4,7 @@ use crate::{
     codec::wire::{
         checkpoint_id_to_pb, journal_to_pb, kind_to_pb, succession_to_pb, token_to_pb, worker_to_pb,
     },
-    domain::{Checkpoint, Journal, Member, NodeId, State, Worker},
+    domain::{Checkpoint, Journal, Member, NodeId, State, Worker, recovery_line::Pace},
     pb,
     raft::{GroupStatus, MemberProgress},
 };
@@ -60,12 +60,13 @@ pub(super) fn checkpoint_stat(
     }
 }
 
-pub(super) fn worker_checkpoint(worker: &Worker) -> pb::WorkerCheckpoint {
+pub(super) fn worker_checkpoint(pace: &Pace, worker: &Worker) -> pb::WorkerCheckpoint {
     let newest = worker.newest_checkpoint();
     pb::WorkerCheckpoint {
         worker: worker.name.worker.to_string(),
         newest: newest.map(|checkpoint| checkpoint_id_to_pb(checkpoint.id)),
         at_unix_ms: newest.map_or(0, |checkpoint| checkpoint.at_unix_ms),
+        behind_since_unix_ms: pace.behind_since(worker),
     }
 }
 

@@ -4,9 +4,12 @@ use bytes::BytesMut;
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
-use crate::codec::{
-    evlog::{self, Event},
-    ops::{self, Op, OpRecord},
+use crate::{
+    codec::{
+        evlog::{self, Event},
+        ops::{self, Op, OpRecord},
+    },
+    domain::recovery_line::Pace,
 };
 
 const LOG: &str = "j/a/app-a.evlog.journal";
@@ -162,6 +165,10 @@ fn the_line_stays_where_it_was_until_the_last_worker_has_the_bytes_and_both_rest
     bench.feed(&b_ops, &ids(43, 43, 0));
     assert_eq!(bench.checkpoints("j/a"), [42, 43]);
     assert_eq!(bench.line(), Some(checkpoint(42)), "B's bytes are missing");
+    let workers = bench.state.job(&"j".parse().unwrap()).unwrap();
+    let pace = Pace::of(workers.iter().copied());
+    let behind: Vec<_> = workers.iter().map(|w| pace.behind_since(w)).collect();
+    assert_eq!(behind, [None, Some(1500)]);
 
     let mut other = bench.clone();
     other.feed(&b_log, &rest);
