@@ -78,7 +78,11 @@ mod tests {
         let budget = Budget::new(256 << 20);
         let shares: Vec<_> = (0..5000).map(|_| budget.share()).collect();
         assert_eq!(shares[0].bytes(), WINDOW_BYTES_MAX);
-        assert!(shares.windows(2).all(|two| two[0].bytes() >= two[1].bytes()));
+        assert!(
+            shares
+                .windows(2)
+                .all(|two| two[0].bytes() >= two[1].bytes())
+        );
         assert_eq!(shares[4999].bytes(), WINDOW_BYTES_MIN);
         let taken: usize = shares.iter().map(|share| share.taken).sum();
         assert!(taken <= 256 << 20);

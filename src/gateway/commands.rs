@@ -156,7 +156,11 @@ mod tests {
             ("0", "-1", (0, 0)),
             ("0", "99999999999999999999999", (0, 70)),
         ] {
-            assert_eq!(range(70, &number(offset), &number(size)), wanted, "{offset} {size}");
+            assert_eq!(
+                range(70, &number(offset), &number(size)),
+                wanted,
+                "{offset} {size}"
+            );
         }
     }
 }

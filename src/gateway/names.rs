@@ -2,7 +2,9 @@
 
 use std::str;
 
-use crate::domain::{JobName, JournalKind, JournalName, JournalRef, NameError, WorkerName, WorkerRef};
+use crate::domain::{
+    JobName, JournalKind, JournalName, JournalRef, NameError, WorkerName, WorkerRef,
+};
 
 /// Why a directory or file is none of the cluster's. The texts hold no path of the server.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -89,7 +89,7 @@ settings! {
     REQUEST_TIMEOUT = "request_timeout", "how long a request may take before it is answered with what is missing",
         "100ms to 10m, such as 10s";
     LEGACY_LISTEN = "legacy_listen", "address that legacy workers reach, who speak the old protocol, which has no authentication",
-        "HOST:PORT, such as 127.0.0.1:9999, or off";
+        "off or HOST:PORT, such as 127.0.0.1:9999";
     LEGACY_JOB = "legacy_job", "job whose workers the legacy workers are", "a job's name, such as wallaroo";
 }
 
