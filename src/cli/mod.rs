@@ -14,6 +14,7 @@ mod demo;
 mod dev;
 mod endpoint;
 mod exit;
+mod gateway;
 mod init;
 mod join;
 mod journal;
@@ -103,6 +104,7 @@ enum Command {
     Checkpoint(checkpoint::Checkpoint),
     Endpoint(endpoint::Endpoint),
     Restore(restore::Restore),
+    Gateway(gateway::GatewayCommand),
     Dev(dev::Dev),
     Demo(demo::Demo),
     DemoWorker(demo::DemoWorker),
@@ -205,6 +207,7 @@ async fn run_online(context: &Context, command: Command) -> Result<Exit, Failure
         Command::Checkpoint(command) => command.run(context).await,
         Command::Endpoint(command) => command.run(context).await,
         Command::Restore(command) => command.run(context).await,
+        Command::Gateway(command) => command.run(context).await,
         Command::Dev(command) => command.run(context).await,
         Command::Demo(command) => command.run(context).await,
         Command::DemoWorker(command) => command.run(context).await,

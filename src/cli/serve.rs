@@ -15,7 +15,10 @@ use tokio::{
 };
 use tracing_subscriber::EnvFilter;
 
-use super::exit::{self, Exit, Failure};
+use super::{
+    exit::{self, Exit, Failure},
+    gateway,
+};
 use crate::{
     env::fs,
     node::{
@@ -117,7 +120,7 @@ pub(super) struct Serve {
 pub(super) const UNTIL_STDIN_CLOSES: &str = "--until-stdin-closes";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-enum LogFormat {
+pub(super) enum LogFormat {
     /// Lines for people
     #[default]
     Text,
@@ -142,12 +145,25 @@ impl Serve {
             lifeline: self.until_stdin_closes.then(lifeline).transpose()?,
         };
         tracing::info!(version = env!("CARGO_PKG_VERSION"), data_dir = %config.data_dir.display(), "starting");
+        let legacy = gateway::bind_for_node(&config.legacy_listen).await?;
+        let (listen, job) = (config.client_listen.clone(), config.legacy_job.clone());
         let node = tokio::select! {
             started = Node::start(config) => started.map_err(|fault| fatal(&fault))?,
             () = stop.next() => return Ok(Exit::Done),
         };
+        let endpoint = own_endpoint(&listen, node.client_address());
+        let gateway = legacy
+            .map(|listener| gateway::start(listener, &[endpoint], job))
+            .transpose()?;
         let mut second = Signals::install()?;
-        let run = node.run(async move { stop.next().await });
+        let run = node.run(async move {
+            stop.next().await;
+            if let Some(gateway) = gateway
+                && let Err(failure) = gateway::stop_in_order(gateway).await
+            {
+                tracing::info!("{}", failure.message);
+            }
+        });
         run_until(run, async move {
             // The first signal is the drain's.
             second.next().await;
@@ -201,6 +217,23 @@ impl Serve {
     }
 }
 
+/// Where this process reaches its own node: the address listened on, for the one that others are told may not lead here.
+fn own_endpoint(listen: &str, told: &str) -> String {
+    let port = |address: &str| address.rsplit_once(':').map(|(_, port)| port.to_owned());
+    let Some((host, asked)) = listen.rsplit_once(':') else {
+        return told.to_owned();
+    };
+    let port = match asked {
+        "0" => port(told).unwrap_or_default(), // told with the bound port, unless it is advertised
+        asked => asked.to_owned(),
+    };
+    match host {
+        "0.0.0.0" => format!("127.0.0.1:{port}"),
+        "[::]" => format!("[::1]:{port}"),
+        host => format!("{host}:{port}"),
+    }
+}
+
 fn config_failure(faults: &ConfigFaults) -> Failure {
     Failure::usage(faults.to_string()).try_next("dos-cluster serve --help")
 }
@@ -248,7 +281,7 @@ async fn run_until(
     }
 }
 
-fn start_log(filter: &str, format: LogFormat) -> Result<(), Failure> {
+pub(super) fn start_log(filter: &str, format: LogFormat) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(filter)
         .map_err(|error| Failure::usage(format!("cannot log by {filter:?}: {error}")))?;
     let log = tracing_subscriber::fmt()

@@ -7,12 +7,15 @@
 //! | module | owns |
 //! | --- | --- |
 //! | [`fs`] | files and directories, the lock on a file, syncing a directory |
+//! | `limits` | what the system lets the process have |
 //! | [`net`] | listeners, connections, gRPC channels over them |
 //! | [`time`] | clocks and timers |
 //! | [`rng`] | randomness |
 //! | [`task`] | spawning, blocking work, the single writer behind a bounded queue |
 
 pub mod fs;
+#[cfg(feature = "server")]
+pub mod limits;
 pub mod net;
 pub mod rng;
 pub mod task;
