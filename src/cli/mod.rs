@@ -20,10 +20,12 @@ mod join;
 mod journal;
 mod leader;
 mod member;
+mod mirror;
 mod output;
 mod progress;
 mod restore;
 mod serve;
+mod signals;
 mod status;
 mod usage;
 mod worker;
@@ -31,6 +33,7 @@ mod worker;
 use crate::client::{Client, ClientOptions};
 use exit::{Exit, Failure};
 use output::{Format, Output};
+use signals::Signals;
 
 /// Where a client looks when nothing is said.
 const DEFAULT_ENDPOINT: &str = "127.0.0.1:7420";
@@ -105,6 +108,7 @@ enum Command {
     Endpoint(endpoint::Endpoint),
     Restore(restore::Restore),
     Gateway(gateway::GatewayCommand),
+    Mirror(mirror::Mirror),
     Dev(dev::Dev),
     Demo(demo::Demo),
     DemoWorker(demo::DemoWorker),
@@ -208,6 +212,7 @@ async fn run_online(context: &Context, command: Command) -> Result<Exit, Failure
         Command::Endpoint(command) => command.run(context).await,
         Command::Restore(command) => command.run(context).await,
         Command::Gateway(command) => command.run(context).await,
+        Command::Mirror(command) => command.run(context).await,
         Command::Dev(command) => command.run(context).await,
         Command::Demo(command) => command.run(context).await,
         Command::DemoWorker(command) => command.run(context).await,

@@ -8,16 +8,13 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
-use tokio::{
-    io::AsyncReadExt,
-    net::unix::pipe,
-    signal::unix::{Signal, SignalKind, signal},
-};
+use tokio::{io::AsyncReadExt, net::unix::pipe};
 use tracing_subscriber::EnvFilter;
 
 use super::{
     exit::{self, Exit, Failure},
     gateway,
+    signals::Signals,
 };
 use crate::{
     env::fs,
@@ -333,32 +330,6 @@ impl Stop {
         tokio::select! {
             () = self.signals.next() => {}
             () = closed => {}
-        }
-    }
-}
-
-/// SIGTERM and SIGINT.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn install() -> Result<Self, Failure> {
-        let listen = |kind| {
-            signal(kind)
-                .map_err(|error| Failure::error(format!("cannot listen for signals: {error}")))
-        };
-        Ok(Self {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
         }
     }
 }

@@ -12,6 +12,7 @@
 //! read            a range of a journal, verified; goes on at another node when one fails
 //! restore         fence, fetch from all members, verify, replay, rename into place
 //! JournaledDir    ordinary files whose every change is streamed to the cluster
+//! mirror_dir      follows journal files that a worker writes by itself (with the command line only)
 //! ```
 
 #![warn(missing_docs)]
@@ -30,6 +31,8 @@ mod journaled_dir;
 mod leader;
 mod local_journal;
 mod mirror;
+#[cfg(feature = "cli")]
+pub mod mirror_dir;
 mod read;
 pub mod replay;
 pub mod restore;

@@ -12,6 +12,7 @@
 //! | [`time`] | clocks and timers |
 //! | [`rng`] | randomness |
 //! | [`task`] | spawning, blocking work, the single writer behind a bounded queue |
+//! | `watch` | wake-ups when a directory changes; for the command line only, never simulated |
 
 pub mod fs;
 #[cfg(feature = "server")]
@@ -20,3 +21,5 @@ pub mod net;
 pub mod rng;
 pub mod task;
 pub mod time;
+#[cfg(feature = "cli")]
+pub mod watch;

@@ -8,6 +8,8 @@
 mod append;
 mod calls;
 mod directory;
+#[cfg(feature = "cli")]
+mod mirror_dir;
 mod read;
 mod restore;
 

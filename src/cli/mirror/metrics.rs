@@ -1,0 +1,116 @@
+//! `/metrics` of a mirror, in Prometheus' text format.
+
+use axum::{
+    Router,
+    extract::State,
+    http::header,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use prometheus_client::{
+    encoding::text::encode,
+    metrics::{family::Family, gauge::Gauge},
+    registry::Registry,
+};
+
+use crate::{
+    client::mirror_dir::{DirMirrorView, MirrorSnapshot},
+    env::net::TcpListener,
+};
+
+const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+type Labels = Vec<(&'static str, String)>;
+
+/// Serves until it is dropped.
+pub(super) async fn serve(listener: TcpListener, mirror: DirMirrorView) -> std::io::Result<()> {
+    let routes = Router::new()
+        .route("/livez", get(async || "ok\n"))
+        .route("/metrics", get(metrics))
+        .with_state(mirror);
+    axum::serve(listener, routes).await
+}
+
+async fn metrics(State(mirror): State<DirMirrorView>) -> Response {
+    let text = text(&mirror.snapshot());
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response()
+}
+
+/// The metrics of a moment.
+fn text(snapshot: &MirrorSnapshot) -> String {
+    let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    let (local, durable, lag, files) = <(Gauges, Gauges, Gauges, Gauges)>::default();
+    for phase in ["waiting", "streaming", "durable", "stopped"] {
+        let phase = vec![("phase", phase.to_owned())];
+        files.get_or_create(&phase).set(0);
+    }
+    for (name, file) in &snapshot.files {
+        let journal = vec![("journal", name.to_string())];
+        local.get_or_create(&journal).set(signed(file.local.0));
+        durable.get_or_create(&journal).set(signed(file.durable.0));
+        lag.get_or_create(&journal).set(signed(file.lag_bytes()));
+        let phase = vec![("phase", file.phase.as_str().to_owned())];
+        files.get_or_create(&phase).inc();
+    }
+    let reached: Gauge = Gauge::default();
+    reached.set(i64::from(snapshot.outage.is_none()));
+    let refused: Gauge = Gauge::default();
+    refused.set(i64::try_from(snapshot.refused.len()).unwrap_or(i64::MAX));
+    let mut registry = Registry::with_prefix("dos_mirror");
+    registry.register("local_bytes", "Length of the local file", local);
+    registry.register(
+        "durable_bytes",
+        "Bytes of it that a majority has fsynced",
+        durable,
+    );
+    registry.register("lag_bytes", "Bytes of it that are not durable yet", lag);
+    registry.register("files", "Files, by what their mirror does", files);
+    registry.register(
+        "worker_open",
+        "Whether the cluster has answered since the start",
+        reached,
+    );
+    registry.register(
+        "refused_names",
+        "Files whose names no journal can have",
+        refused,
+    );
+    let mut text = String::new();
+    // A String takes everything.
+    let _ = encode(&mut text, &registry);
+    text
+}
+
+type Gauges = Family<Labels, Gauge>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        client::mirror_dir::{FilePhase, FileStatus},
+        domain::{JournalKind, Offset},
+    };
+
+    #[test]
+    fn each_file_has_its_length_what_is_durable_and_the_lag() {
+        let mut snapshot = MirrorSnapshot::default();
+        let file = FileStatus {
+            kind: JournalKind::Raw,
+            local: Offset(10),
+            durable: Offset(4),
+            phase: FilePhase::Streaming,
+        };
+        snapshot.files.insert("a\"b".parse().unwrap(), file);
+        let text = text(&snapshot);
+        for line in [
+            "dos_mirror_local_bytes{journal=\"a\\\"b\"} 10",
+            "dos_mirror_durable_bytes{journal=\"a\\\"b\"} 4",
+            "dos_mirror_lag_bytes{journal=\"a\\\"b\"} 6",
+            "dos_mirror_files{phase=\"streaming\"} 1",
+            "dos_mirror_files{phase=\"stopped\"} 0",
+            "dos_mirror_worker_open 1",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+}
