@@ -124,6 +124,20 @@ async fn every_command_answers_in_json() {
         .await;
     assert_eq!(read.done().stdout, "0123456789");
 
+    let files = cluster.dir().join("files");
+    std::fs::create_dir(&files).unwrap();
+    std::fs::write(files.join("w3.evlog.journal"), b"0123456789").unwrap();
+    let files = files.to_str().unwrap();
+    let arguments = ["--job", "mirrored", "--worker", "w3", files, "--once"];
+    let mirrored = told.done("mirror", &arguments, b"").await;
+    let row = &mirrored["journals"][0];
+    assert_eq!(row["journal"], "mirrored/w3/w3.evlog.journal", "{mirrored}");
+    assert_eq!(
+        (&row["durable"], &row["state"], &row["kind"]),
+        (&10.into(), &"durable".into(), &"raw".into()),
+        "{mirrored}"
+    );
+
     phase("checkpoints: the first worker has two, the second has one");
     let client = cluster.client();
     for (worker, number) in [("w1", 1), ("w1", 2), ("w2", 1)] {

@@ -22,6 +22,7 @@ mod health;
 mod joining;
 mod line;
 mod membership;
+mod mirror;
 mod restore;
 mod tidy;
 mod tour;
