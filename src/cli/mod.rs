@@ -112,6 +112,7 @@ enum Command {
     Dev(dev::Dev),
     Demo(demo::Demo),
     DemoWorker(demo::DemoWorker),
+    DemoLegacyWorker(demo::DemoLegacyWorker),
     Help(usage::Help),
     Completions(completions::Completions),
 }
@@ -216,6 +217,7 @@ async fn run_online(context: &Context, command: Command) -> Result<Exit, Failure
         Command::Dev(command) => command.run(context).await,
         Command::Demo(command) => command.run(context).await,
         Command::DemoWorker(command) => command.run(context).await,
+        Command::DemoLegacyWorker(command) => command.run(context).await,
         Command::Help(command) => command.run(context),
         Command::Completions(command) => command.run(context, Cli::command()),
     }

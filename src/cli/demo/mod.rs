@@ -4,9 +4,12 @@
 //! stdout with times; any difference at the end is a failure.
 
 mod input;
+mod legacy;
 mod story;
 mod wordcount;
 mod worker;
+
+pub(super) use legacy::DemoLegacyWorker;
 
 use std::path::PathBuf;
 
