@@ -1,10 +1,12 @@
-//! `dos-cluster demo`: a worker and the leading server die together, and the counts still come out right.
+//! `dos-cluster demo`: a worker and the leading server die together, and the counts still come out right. `demo legacy` is the
+//! same for workers that speak only the original's protocol.
 //!
 //! Everything is real: three server processes, two word-count workers as processes of their own, `kill -9`. The story goes to
 //! stdout with times; any difference at the end is a failure.
 
 mod input;
 mod legacy;
+mod stage;
 mod story;
 mod wordcount;
 mod worker;
@@ -13,7 +15,7 @@ pub(super) use legacy::DemoLegacyWorker;
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use super::{
     Context,
@@ -23,17 +25,32 @@ use super::{
 /// The job's name in the cluster.
 const JOB: &str = "wordcount";
 
-/// Show a worker and a server dying together, and nothing acknowledged being lost
+/// Show a worker and a server dying together, and nothing acknowledged being lost; `legacy`: with the original's workers
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 #[command(after_help = "\
 Examples:
   dos-cluster demo
   dos-cluster demo --input /var/log/dpkg.log --dir /tmp/demo
+  dos-cluster demo legacy
 
 Starts three servers and two word-count workers on this machine, kills -9 one worker and the leading server at the same
 moment, deletes the worker's directory, restores it elsewhere from the survivors at the recovery line, finishes the count and
 compares it with one made without the cluster. Exit code 6 if they differ.")]
 pub(super) struct Demo {
+    #[command(subcommand)]
+    other: Option<Other>,
+    #[command(flatten)]
+    native: Native,
+}
+
+#[derive(Debug, Subcommand)]
+enum Other {
+    Legacy(legacy::Legacy),
+}
+
+#[derive(Debug, Args)]
+struct Native {
     /// The text to count [default: a text that is on every Debian, or this program's own licence notice, many times over]
     #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
@@ -59,7 +76,10 @@ pub(super) struct DemoWorker {
 
 impl Demo {
     pub(super) async fn run(self, context: &Context) -> Result<Exit, Failure> {
-        story::tell(self, context).await
+        match self.other {
+            None => story::tell(self.native, context).await,
+            Some(Other::Legacy(legacy)) => legacy.run(context).await,
+        }
     }
 }
 

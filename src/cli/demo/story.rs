@@ -18,8 +18,9 @@ use super::{
         dev::{self, DevNode, Layout},
         exit::{self, Exit, Failure},
     },
-    Demo, JOB,
+    JOB, Native,
     input::Input,
+    stage::{self, STEP_WITHIN, bytes, millis},
     wordcount::{self, WordCount},
     worker::Said,
 };
@@ -30,7 +31,7 @@ use crate::{
     },
     domain::{CheckpointId, NodeId, RestorePoint, WorkerName, WorkerRef},
     env::{
-        fs, rng, task,
+        fs, task,
         time::{self, Instant},
     },
 };
@@ -42,13 +43,11 @@ const WORKERS: u64 = 2;
 const VICTIM: u64 = 1;
 /// Both workers have this many checkpoints when the blow falls.
 const CHECKPOINTS_BEFORE: u64 = 4;
-/// No single step takes longer.
-const STEP_WITHIN: Duration = Duration::from_mins(2);
 
 /// Everything that is running, and the clock of the story.
 struct Stage<'a> {
     context: &'a Context,
-    demo: &'a Demo,
+    demo: &'a Native,
     dir: PathBuf,
     began: Instant,
     input: Input,
@@ -71,63 +70,18 @@ struct Blow {
     survivor: Option<Instant>,
 }
 
-fn millis(duration: Duration) -> String {
-    if duration >= Duration::from_secs(1) {
-        format!("{:.2} s", duration.as_secs_f64())
-    } else {
-        format!("{:.1} ms", duration.as_secs_f64() * 1e3)
-    }
-}
-
-fn bytes(count: u64) -> String {
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "for people: three digits are shown"
-    )]
-    let mebibytes = count as f64 / f64::from(1 << 20);
-    if mebibytes >= 1.0 {
-        format!("{mebibytes:.1} MiB")
-    } else {
-        format!("{:.1} KiB", mebibytes * 1024.0)
-    }
-}
-
 /// Tells it, and cleans up behind it.
-pub(super) async fn tell(demo: Demo, context: &Context) -> Result<Exit, Failure> {
-    let (dir, keep) = match &demo.dir {
-        Some(dir) => (dir.clone(), true),
-        None => (
-            std::env::temp_dir().join(format!("dos-cluster-demo-{:08x}", rng::u64() >> 32)),
-            false,
-        ),
-    };
-    fs::create_private_dir_all(&dir).map_err(|error| exit::cannot("create", &dir, &error))?;
-    let mut servers = Vec::new();
-    let mut workers = Vec::new();
-    let stop = dev::stop_signal()?;
-    // Whatever happens from here on, what was started is stopped.
-    let (ended, stopped) = tokio::select! {
-        ended = run(&demo, context, &dir, &mut servers, &mut workers) => (ended, false),
-        () = stop => (Err(Failure::error("a signal stopped the demo before its end")), true),
-    };
-    for worker in &mut workers {
-        worker.kill().await.ok();
-    }
-    dev::stop_all(&mut servers, context).await;
-    if (ended.is_err() && !stopped) || keep {
-        context
-            .output
-            .talk(&format!("everything is kept in {}", dir.display()));
-    } else if let Err(error) = fs::remove_dir_all(&dir) {
-        context
-            .output
-            .talk(&format!("cannot remove {}: {error}", dir.display()));
-    }
-    ended.map(|()| Exit::Done)
+pub(super) async fn tell(demo: Native, context: &Context) -> Result<Exit, Failure> {
+    stage::play(
+        demo.dir.as_deref(),
+        context,
+        async |dir, servers, workers| run(&demo, context, dir, servers, workers).await,
+    )
+    .await
 }
 
 async fn run(
-    demo: &Demo,
+    demo: &Native,
     context: &Context,
     dir: &Path,
     servers: &mut Vec<DevNode>,
@@ -447,49 +401,18 @@ impl Stage<'_> {
 
     /// Starts the dead server again, and waits until it has caught up.
     async fn bring_back(
-        &mut self,
+        &self,
         layout: &Layout,
         servers: &mut [DevNode],
         number: usize,
     ) -> Result<(), Failure> {
         let asked = Instant::now();
-        if let Some(server) = servers.get_mut(number.saturating_sub(1)) {
-            *server = DevNode::start(layout, number)?;
-        }
-        let address = self
-            .endpoints
-            .get(number.saturating_sub(1))
-            .cloned()
-            .unwrap_or_default();
-        let deadline = Instant::now() + STEP_WITHIN;
-        loop {
-            let target = self
-                .client
-                .status()
-                .await
-                .map(|status| status.applied_index)
-                .unwrap_or(u64::MAX);
-            let caught_up =
-                time::timeout(Duration::from_secs(5), self.client.status_of(&address)).await;
-            if let Ok(Ok(status)) = caught_up
-                && status.leader_id != 0
-                && status.applied_index >= target
-            {
-                let line = format!(
-                    "{} is started again and has caught up, to log index {target}, in {}",
-                    NodeId(number as u64),
-                    millis(asked.elapsed())
-                );
-                return self.tell(&line);
-            }
-            if Instant::now() >= deadline {
-                return Err(Failure::new(
-                    Exit::Timeout,
-                    format!("{} has not caught up", NodeId(number as u64)),
-                ));
-            }
-            time::sleep(Duration::from_millis(50)).await;
-        }
+        let index = stage::bring_back(&self.client, layout, servers, number).await?;
+        self.tell(&format!(
+            "{} is started again and has caught up, to log index {index}, in {}",
+            NodeId(number as u64),
+            millis(asked.elapsed())
+        ))
     }
 
     /// Compares the counts in the workers' files with a count made without the cluster.

@@ -4,14 +4,20 @@
 //! brings them back is `dos-cluster restore`, as an operator types it. The sink lets results out when the recovery line covers
 //! them, and a validator judges every sequence.
 
+mod crew;
 mod dos_client;
 mod files;
 mod journal;
+mod process;
+mod sink;
 mod source;
 mod state;
+mod story;
 mod talk;
 mod validator;
 mod worker;
+
+use std::path::PathBuf;
 
 use clap::Args;
 
@@ -19,6 +25,29 @@ use super::super::{
     Context,
     exit::{Exit, Failure},
 };
+
+/// Show workers of the original's kind being restarted, moved and lost together with a server, and no sequence broken
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  dos-cluster demo legacy
+  dos-cluster demo legacy --dir /tmp/demo
+
+Starts three servers on this machine and plays five acts: a restart in place, a move with two workers and with three, the loss
+of a worker and the leading server together, and one worker moved three times. The workers are processes that speak only the
+original's TCP protocol, to a gateway beside each. A validator checks that no sequence number is lost, doubled or out of order.
+Exit code 6 if one is.")]
+pub(super) struct Legacy {
+    /// Where everything goes; kept afterwards. Without it: a temporary directory, removed at the end
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+impl Legacy {
+    pub(super) async fn run(self, context: &Context) -> Result<Exit, Failure> {
+        story::tell(self.dir.as_deref(), context).await
+    }
+}
 
 /// A legacy worker of the demo: a process of its own, started by `demo legacy`
 #[derive(Debug, Args)]
