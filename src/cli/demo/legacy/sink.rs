@@ -1,7 +1,7 @@
 //! Where results go: held back by checkpoint, and let out once the recovery line covers it, so that no rollback can call anything
 //! back that is out.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use super::{talk::Emission, validator::Validator};
 
@@ -81,6 +81,8 @@ impl Sink {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn numbers(range: std::ops::RangeInclusive<u64>) -> Vec<Emission> {
