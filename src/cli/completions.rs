@@ -67,7 +67,7 @@ mod tests {
             for there in ["checkpoint", "takeover", "endpoints"] {
                 assert!(script.contains(there), "{shell}: {there}");
             }
-            for hidden in ["demo-worker", "until-stdin-closes"] {
+            for hidden in ["demo-worker", "demo-legacy-worker", "until-stdin-closes"] {
                 assert!(!script.contains(hidden), "{shell}: {hidden}");
             }
         }

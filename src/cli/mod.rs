@@ -113,6 +113,7 @@ enum Command {
     Demo(demo::Demo),
     DemoWorker(demo::DemoWorker),
     DemoLegacyWorker(demo::DemoLegacyWorker),
+    DemoLegacyGateway(demo::DemoLegacyGateway),
     Help(usage::Help),
     Completions(completions::Completions),
 }
@@ -218,6 +219,7 @@ async fn run_online(context: &Context, command: Command) -> Result<Exit, Failure
         Command::Demo(command) => command.run(context).await,
         Command::DemoWorker(command) => command.run(context).await,
         Command::DemoLegacyWorker(command) => command.run(context).await,
+        Command::DemoLegacyGateway(command) => command.run(context).await,
         Command::Help(command) => command.run(context),
         Command::Completions(command) => command.run(context, Cli::command()),
     }

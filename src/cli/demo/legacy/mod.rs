@@ -1,12 +1,13 @@
 //! `dos-cluster demo legacy`: workers that speak only the original's TCP protocol survive what its own demos do to them, and more.
 //!
-//! The workers are processes that keep the original's files and speak its protocol (`dos_client`) to a `dos-cluster gateway`; what
-//! brings them back is `dos-cluster restore`, as an operator types it. The sink lets results out when the recovery line covers
+//! The workers are processes that keep the original's files and speak its protocol (`dos_client`) to a gateway process beside them;
+//! what brings them back is `dos-cluster restore`, as an operator types it. The sink lets results out when the recovery line covers
 //! them, and a validator judges every sequence.
 
 mod crew;
 mod dos_client;
 mod files;
+mod gateway;
 mod journal;
 mod process;
 mod sink;
@@ -63,5 +64,22 @@ pub(in crate::cli) struct DemoLegacyWorker {
 impl DemoLegacyWorker {
     pub(in crate::cli) async fn run(self, context: &Context) -> Result<Exit, Failure> {
         worker::run(self.task, context).await
+    }
+}
+
+/// The gateway beside a legacy worker of the demo: a process of its own, started by `demo legacy`
+#[derive(Debug, Args)]
+#[command(hide = true)]
+#[command(
+    after_help = "Example: see what `dos-cluster demo legacy` starts, with `ps -C dos-cluster -f`"
+)]
+pub(in crate::cli) struct DemoLegacyGateway {
+    #[command(flatten)]
+    task: gateway::Task,
+}
+
+impl DemoLegacyGateway {
+    pub(in crate::cli) async fn run(self, context: &Context) -> Result<Exit, Failure> {
+        gateway::run(self.task, context).await
     }
 }

@@ -13,15 +13,12 @@ use tokio::{
 
 use super::{
     super::{
-        super::{
-            exit::{self, Exit, Failure},
-            serve::UNTIL_STDIN_CLOSES,
-        },
+        super::exit::{self, Exit, Failure},
         stage::STEP_WITHIN,
     },
     talk::{Order, Said},
 };
-use crate::env::{fs, net, time};
+use crate::env::{fs, time};
 
 /// The application: its name has blanks, as the original's has.
 pub(super) const APP: &str = "Multi Partition Detector";
@@ -113,23 +110,26 @@ impl Gateway {
         job: &str,
         logs: &Path,
     ) -> Result<Self, Failure> {
-        let address = free_address().await?;
         let errors = log(&logs.join("gateways.log"))?;
         let mut command = program()?;
         command
-            .args(["gateway", "--endpoints", &endpoints.join(",")])
-            .args(["--listen", &address, "--job", job])
-            .arg(UNTIL_STDIN_CLOSES)
+            .args(["demo-legacy-gateway", "--endpoints", &endpoints.join(",")])
+            .args(["--job", job])
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(errors);
         let mut child = start(command)?;
-        let _lifeline = child.stdin.take();
+        let (lifeline, said) = (child.stdin.take(), child.stdout.take());
         children.push(child);
+        let no_pipes = || Failure::error("a gateway was started without its pipes");
+        let mut said = BufReader::new(said.ok_or_else(no_pipes)?).lines();
+        let address = time::timeout(STEP_WITHIN, said.next_line()).await;
+        let address = address.ok().and_then(Result::ok).flatten();
+        let silent = || Failure::error("a gateway has ended").try_next("see gateways.log");
         Ok(Self {
-            address,
+            address: address.ok_or_else(silent)?,
             child: children.len() - 1,
-            _lifeline,
+            _lifeline: lifeline,
         })
     }
 
@@ -137,14 +137,6 @@ impl Gateway {
     pub(super) async fn kill(&self, children: &mut [Child]) {
         kill(children, self.child).await;
     }
-}
-
-async fn free_address() -> Result<String, Failure> {
-    let bound = net::bind("127.0.0.1:0").await;
-    let address = bound.and_then(|listener| listener.local_addr());
-    let address = address
-        .map_err(|error| Failure::error(format!("cannot find a free port on 127.0.0.1: {error}")));
-    Ok(address?.to_string())
 }
 
 /// That it has ended already is as good.
