@@ -7,10 +7,14 @@ SIM_TARGET_DIR = $(CARGO_TARGET_DIR)-sim
 IN_SIM = cd cluster-tests/sim && CARGO_TARGET_DIR=$(SIM_TARGET_DIR)
 DOS_SIM = $(SIM_TARGET_DIR)/debug/dos-sim
 
-.PHONY: demo test build fix fmt clippy client doc unit cluster sim deny packages
+.PHONY: demo demo-legacy test build fix fmt clippy client doc unit cluster sim deny packages
 
 demo: build
 	$(CARGO_TARGET_DIR)/debug/dos-cluster demo
+	@echo 'The other story, with workers that speak the old protocol: make demo-legacy' >&2
+
+demo-legacy: build
+	$(CARGO_TARGET_DIR)/debug/dos-cluster demo legacy
 
 build: packages
 	cargo build --locked

@@ -15,6 +15,7 @@ mod bounded;
 mod cli;
 mod damage;
 mod demo;
+mod demo_legacy;
 mod durability;
 mod fencing;
 mod foreign;
