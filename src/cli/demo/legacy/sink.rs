@@ -62,7 +62,8 @@ impl Sink {
             });
         }
         let mut forgotten = std::mem::take(&mut self.open).len();
-        while let Some((_, emissions)) = self.held.pop_back_if(|(id, _)| *id > to) {
+        let kept = self.held.iter().take_while(|(id, _)| *id <= to).count();
+        for (_, emissions) in self.held.drain(kept..) {
             forgotten += emissions.len();
         }
         Ok(forgotten)
