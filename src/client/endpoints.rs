@@ -1,19 +1,22 @@
 //! Where workers are reached: set, listed, and watched through the loss of nodes.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use futures::StreamExt;
 use tonic::Streaming;
 
 use super::{
-    Client, ClientError, ErrorKind, Floor,
-    call::{Target, stub},
+    Client, ClientError, Floor,
+    call::{Plan, Target, stub},
     calls::{bad_answer, unary},
     failure::Failure,
     retry::Backoff,
 };
 use crate::{
-    codec::wire,
+    codec::{CodecError, wire},
     domain::{Addresses, Endpoint, JobName, SetEndpoint, WorkerRef},
     env::time,
     pb::{self, workers_client::WorkersClient},
@@ -99,6 +102,8 @@ impl Client {
             client: self.clone(),
             job: job.clone(),
             open: None,
+            begin_behind: None,
+            bad: BTreeSet::new(),
             known: BTreeMap::new(),
             fresh: BTreeMap::new(),
             told_once: false,
@@ -116,6 +121,10 @@ pub struct EndpointWatch {
     client: Client,
     job: JobName,
     open: Option<(String, Streaming<pb::WatchEndpointsResponse>)>,
+    /// The node that was begun with last: the next attempt begins with the one behind it, so that each has its turn.
+    begin_behind: Option<String>,
+    /// Nodes that gave answers which do not parse, since one last did.
+    bad: BTreeSet<String>,
     /// The newest known of each worker.
     known: BTreeMap<WorkerRef, Endpoint>,
     /// What was not told yet.
@@ -132,10 +141,11 @@ impl EndpointWatch {
     }
 
     /// First all endpoints of the job, which may be none; then, each time, those that have changed. Waits as long as it
-    /// takes, also for a cluster that has no leader. Cancelling it loses nothing.
+    /// takes, also for a cluster that has no leader: whatever goes wrong at one node, another carries on. Cancelling it
+    /// loses nothing.
     ///
     /// # Errors
-    /// `Rejected`, `BadRequest` or `BadAnswer`: what no other node would do better.
+    /// `Rejected` with `UnknownJob`, when the job is there no more; `BadAnswer` when no node known gives a better one.
     pub async fn next(&mut self) -> Result<BTreeMap<WorkerRef, Endpoint>, ClientError> {
         loop {
             let Some((address, answers)) = &mut self.open else {
@@ -143,7 +153,8 @@ impl EndpointWatch {
                 time::sleep(pause).await;
                 match self.reopen().await {
                     Ok(()) => continue,
-                    Err(error) if is_final(&error) => return Err(error),
+                    // The cluster's decision; all else is one node's, for the request was good at the first.
+                    Err(error) if error.rejected().is_some() => return Err(error),
                     Err(_) => continue,
                 }
             };
@@ -166,9 +177,17 @@ impl EndpointWatch {
                 }
             };
             let address = address.clone();
-            self.backoff.reset();
             let more = answer.more;
-            self.take_in(address, answer)?;
+            if let Err(error) = self.take_in(answer) {
+                self.lost(&address, &Failure::bad_answer(error.to_string()));
+                self.bad.insert(address.clone());
+                if self.client.addresses().iter().all(|a| self.bad.contains(a)) {
+                    return Err(bad_answer(self.what(), address, &error));
+                }
+                continue;
+            }
+            self.backoff.reset();
+            self.bad.clear();
             if !more && (!self.fresh.is_empty() || !self.told_once) {
                 self.told_once = true;
                 return Ok(std::mem::take(&mut self.fresh));
@@ -177,15 +196,9 @@ impl EndpointWatch {
     }
 
     /// Takes in what is newer than what is known.
-    fn take_in(
-        &mut self,
-        address: String,
-        answer: pb::WatchEndpointsResponse,
-    ) -> Result<(), ClientError> {
+    fn take_in(&mut self, answer: pb::WatchEndpointsResponse) -> Result<(), CodecError> {
         for found in answer.endpoints {
-            let found = wire::worker_endpoint_from_pb(found);
-            let (worker, endpoint) =
-                found.map_err(|e| bad_answer(self.what(), address.clone(), &e))?;
+            let (worker, endpoint) = wire::worker_endpoint_from_pb(found)?;
             let known = self.known.get(&worker);
             if known.is_none_or(|known| known.generation < endpoint.generation) {
                 self.known.insert(worker.clone(), endpoint.clone());
@@ -204,12 +217,30 @@ impl EndpointWatch {
         self.open = None;
     }
 
+    /// Whom to ask next, in order; empty at first: as any call. Later not the leader first, which may be what fails.
+    async fn turns(&mut self) -> Vec<String> {
+        let Some(last) = &self.begin_behind else {
+            return Vec::new();
+        };
+        // What has become of the members meanwhile.
+        self.client.refresh().await;
+        let mut turns = self.client.addresses();
+        self.bad.retain(|address| turns.contains(address));
+        let place = turns.iter().position(|address| address == last);
+        turns.rotate_left(place.map_or(0, |place| place + 1));
+        self.begin_behind = turns.first().cloned();
+        turns
+    }
+
     /// Begins to watch at any node, within the client's timeout.
     async fn reopen(&mut self) -> Result<(), ClientError> {
         let request = pb::WatchEndpointsRequest {
             job: self.job.to_string(),
         };
-        let plan = self.client.plan(self.what(), true);
+        let plan = Plan {
+            only: self.turns().await,
+            ..self.client.plan(self.what(), true)
+        };
         let watch = |target: Target| {
             let request = target.request(request.clone());
             async move {
@@ -220,12 +251,8 @@ impl EndpointWatch {
             }
         };
         let (answers, address) = self.client.call(plan, watch).await?;
+        self.begin_behind = Some(address.clone());
         self.open = Some((address, answers));
         Ok(())
     }
-}
-
-/// Whether trying on is of no use.
-fn is_final(error: &ClientError) -> bool {
-    matches!(error.kind(), ErrorKind::Rejected | ErrorKind::Other)
 }

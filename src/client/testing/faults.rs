@@ -26,6 +26,10 @@ pub(in crate::client) struct Faults {
     pub(in crate::client) break_reads_after: Option<u32>,
     /// The node says that it knows no leader.
     pub(in crate::client) no_leader: bool,
+    /// Watches are refused with this code of a node, without effect.
+    pub(in crate::client) refuse_watches: Option<&'static str>,
+    /// Watches answer what does not parse.
+    pub(in crate::client) malformed_watches: bool,
 }
 
 /// How often the faults of one node have come true: a test that injects one asserts that it met it.
@@ -43,6 +47,8 @@ pub(in crate::client) struct Fired {
     pub(in crate::client) broken_reads: u32,
     /// Commands and opens refused for want of a leader.
     pub(in crate::client) no_leader: u32,
+    pub(in crate::client) refused_watches: u32,
+    pub(in crate::client) malformed_watches: u32,
 }
 
 /// Whether a fault that comes true a number of times does so now.

@@ -256,6 +256,11 @@ impl FakeCluster {
         self.shared().apply(command)
     }
 
+    /// Forgets all that was ever carried out, as a cluster made anew.
+    pub(super) fn forget(&self) {
+        self.shared().state = State::default();
+    }
+
     /// Commands that a node was sent and carried out.
     pub(super) fn carried_out(&self, node: usize) -> u32 {
         self.shared().carried_out[node]
@@ -534,13 +539,26 @@ impl pb::workers_server::Workers for Node {
     /// What is there now; then the stream ends, as when a node is lost.
     async fn watch_endpoints(
         &self,
-        _: Request<pb::WatchEndpointsRequest>,
+        request: Request<pb::WatchEndpointsRequest>,
     ) -> Result<Response<Self::WatchEndpointsStream>, Status> {
-        let now = pb::WatchEndpointsResponse {
+        let job = request.into_inner().job.parse().unwrap();
+        self.shared().state.job(&job).map_err(rejected)?;
+        let mut now = pb::WatchEndpointsResponse {
             endpoints: self.endpoints(),
             more: false,
             applied_index: self.shared().log_index,
         };
+        let mut shared = self.shared();
+        let (faults, fired) = shared.faults(self.node);
+        if let Some(code) = faults.refuse_watches {
+            fired.refused_watches += 1;
+            let status = Code::FailedPrecondition;
+            return Err(failed(status, code, pb::Effect::None, None));
+        }
+        if faults.malformed_watches {
+            fired.malformed_watches += 1;
+            now.endpoints.push(pb::WorkerEndpoint::default());
+        }
         Ok(Response::new(Box::pin(futures::stream::iter([Ok(now)]))))
     }
 

@@ -10,6 +10,7 @@ mod calls;
 mod directory;
 #[cfg(feature = "cli")]
 mod mirror_dir;
+mod endpoints;
 mod read;
 mod restore;
 
