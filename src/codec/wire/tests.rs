@@ -155,6 +155,21 @@ fn a_command_without_a_field_names_it() {
         }),
         ..Default::default()
     };
+    let no_addresses = pb::SetEndpoint {
+        worker: worker(),
+        ..Default::default()
+    };
+    let address = pb::Address {
+        role: "control".to_owned(),
+        address: "h:1".to_owned(),
+    };
+    let role_twice = pb::SetEndpoint {
+        worker: worker(),
+        addresses: Some(pb::Addresses {
+            addresses: vec![address.clone(), address],
+        }),
+        ..Default::default()
+    };
     let table = [
         (None, "command"),
         (Some(Wire::OpenWorker(Default::default())), "worker"),
@@ -167,6 +182,9 @@ fn a_command_without_a_field_names_it() {
         (Some(Wire::Takeover(no_point)), "restore point"),
         (Some(Wire::Takeover(no_worker)), "worker"),
         (Some(Wire::Truncate(Default::default())), "journal"),
+        (Some(Wire::SetEndpoint(Default::default())), "worker"),
+        (Some(Wire::SetEndpoint(no_addresses)), "addresses"),
+        (Some(Wire::SetEndpoint(role_twice)), "addresses"),
     ];
     for (command, field) in table {
         let payload = pb::Command { command }.encode_to_vec();
@@ -188,6 +206,10 @@ fn an_outcome_without_a_field_names_it() {
         }],
         ..Default::default()
     };
+    let no_addresses = pb::TakenOver {
+        endpoint: Some(Default::default()),
+        ..Default::default()
+    };
     let table = [
         (None, "outcome"),
         (Some(Wire::Appended(unanswered)), "answer"),
@@ -196,6 +218,7 @@ fn an_outcome_without_a_field_names_it() {
             "fencing token",
         ),
         (Some(Wire::TakenOver(nameless)), "journal"),
+        (Some(Wire::TakenOver(no_addresses)), "addresses"),
         (Some(Wire::Rejected(Default::default())), "rejection"),
     ];
     for (outcome, field) in table {
@@ -250,6 +273,7 @@ fn a_rejection_without_a_field_names_it() {
             Some(Reason::CutBelowCheckpoint(Default::default())),
             "journal",
         ),
+        (Some(Reason::StaleEndpoint(Default::default())), "worker"),
     ];
     for (reason, field) in table {
         assert_eq!(field_of(Rejected::try_from(pb::Rejected { reason })), field);
