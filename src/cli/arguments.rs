@@ -1,15 +1,18 @@
 //! Arguments that several commands take, and how they are parsed.
 
-use std::{ffi::OsString, os::unix::ffi::OsStringExt, str::FromStr, time::Duration};
+use std::{
+    collections::BTreeMap, ffi::OsString, os::unix::ffi::OsStringExt, str::FromStr, time::Duration,
+};
 
 use clap::{
     Args,
     builder::{OsStringValueParser, TypedValueParser},
 };
 
+use super::exit::Failure;
 use crate::{
     client::Floor,
-    domain::{JobName, JournalKind, NameError, RestorePoint, WorkerRef},
+    domain::{Addresses, JobName, JournalKind, NameError, RestorePoint, WorkerRef},
     pb,
 };
 
@@ -41,6 +44,28 @@ pub(super) fn journal_kind(text: &str) -> Result<JournalKind, String> {
         "raw" => Ok(JournalKind::Raw),
         _ => Err("expected ops or raw".to_owned()),
     }
+}
+
+/// `ROLE=HOST:PORT`.
+pub(super) fn role_and_address(text: &str) -> Result<(String, String), String> {
+    let (role, address) = text
+        .split_once('=')
+        .ok_or("expected ROLE=HOST:PORT, such as control=10.0.0.7:3131")?;
+    let one = (role.to_owned(), address.to_owned());
+    Addresses::new([one.clone()].into()).map_err(|error| error.to_string())?;
+    Ok(one)
+}
+
+/// A worker's addresses, each given as [`role_and_address`].
+pub(super) fn addresses(given: Vec<(String, String)>) -> Result<Addresses, Failure> {
+    let mut by_role = BTreeMap::new();
+    for (role, address) in given {
+        if by_role.contains_key(&role) {
+            return Err(Failure::usage(format!("role {role} is given twice")));
+        }
+        by_role.insert(role, address);
+    }
+    Addresses::new(by_role).map_err(|error| Failure::usage(error.to_string()))
 }
 
 /// `OLD=NEW`, as bytes: paths need not be UTF-8.

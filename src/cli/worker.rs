@@ -11,6 +11,7 @@ use super::{
     progress::Progress,
 };
 use crate::{
+    client::TakeoverOptions,
     domain::{Epoch, JobName, RestorePoint, WorkerRef},
     env::fs,
     pb,
@@ -43,7 +44,8 @@ enum Verb {
 Examples:
   dos-cluster worker takeover wordcount/w1
   dos-cluster worker takeover wordcount/w1 --at line
-  dos-cluster worker takeover wordcount/w1 --at 0:42 --expect-epoch 3")]
+  dos-cluster worker takeover wordcount/w1 --at 0:42 --expect-epoch 3
+  dos-cluster worker takeover wallaroo/w1 --endpoint control=10.0.0.8:3131 --endpoint data=10.0.0.8:3132")]
     Takeover {
         /// The worker
         #[arg(value_name = "JOB/WORKER")]
@@ -58,6 +60,10 @@ Examples:
         /// Who takes over: the fenced incarnation is told
         #[arg(long, value_name = "TEXT")]
         by: Option<String>,
+        /// Where the new incarnation is reached, in each role; replaces what was known, in the same command
+        #[arg(long = "endpoint", value_name = "ROLE=HOST:PORT")]
+        #[arg(value_parser = arguments::role_and_address)]
+        addresses: Vec<(String, String)>,
     },
 }
 
@@ -101,6 +107,8 @@ struct TakenOver {
     epoch: u64,
     checkpoint: Option<String>,
     log_index: u64,
+    /// Of the endpoint in force; none while there is none.
+    endpoint_generation: Option<u64>,
     journals: Vec<TakenJournal>,
 }
 
@@ -120,9 +128,20 @@ impl Worker {
                 at,
                 expect_epoch,
                 by,
+                addresses,
             } => {
-                let by = by.unwrap_or_else(|| whoami("dos-cluster worker takeover"));
-                takeover(context, &worker, at, expect_epoch.map(Epoch), &by).await
+                let endpoint = if addresses.is_empty() {
+                    None
+                } else {
+                    Some(arguments::addresses(addresses)?)
+                };
+                let options = TakeoverOptions {
+                    expected_epoch: expect_epoch.map(Epoch),
+                    point: at,
+                    by: by.unwrap_or_else(|| whoami("dos-cluster worker takeover")),
+                    endpoint,
+                };
+                takeover(context, &worker, options).await
             }
         }
     }
@@ -169,13 +188,11 @@ async fn list(
 async fn takeover(
     context: &Context,
     worker: &WorkerRef,
-    at: RestorePoint,
-    expected: Option<Epoch>,
-    by: &str,
+    options: TakeoverOptions,
 ) -> Result<Exit, Failure> {
     let client = context.client()?;
     let progress = Progress::spinner(format!("take {worker} over"));
-    let taken = client.takeover(worker, expected, at, by).await;
+    let taken = client.takeover_with(worker, options).await;
     drop(progress);
     let taken = taken.map_err(|error| {
         let failure = Failure::from(error);
@@ -193,6 +210,7 @@ async fn takeover(
         epoch: taken.epoch.0,
         checkpoint: taken.checkpoint.map(|id| id.to_string()),
         log_index: taken.log_index,
+        endpoint_generation: taken.endpoint.map(|endpoint| endpoint.generation),
         journals: taken
             .journals
             .iter()
@@ -209,6 +227,7 @@ async fn takeover(
             ("epoch", taken.epoch.to_string()),
             ("checkpoint", or_dash(taken.checkpoint.as_ref())),
             ("log index", taken.log_index.to_string()),
+            ("endpoint", or_dash(taken.endpoint_generation)),
         ]);
         let rows = taken.journals.iter().map(|journal| {
             vec![

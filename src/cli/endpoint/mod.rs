@@ -11,14 +11,14 @@ use serde::Serialize;
 
 use super::{
     Context,
-    arguments::FloorArguments,
+    arguments::{self, FloorArguments},
     exit::{Exit, Failure},
     output::{fields, moment, table},
     worker::{say_if_stale, whoami},
 };
 use crate::{
     client::{Floor, ListedEndpoints},
-    domain::{Addresses, Endpoint as Found, JobName, WorkerRef},
+    domain::{Endpoint as Found, JobName, WorkerRef},
 };
 use render::RenderArguments;
 
@@ -45,7 +45,7 @@ enum Verb {
         #[arg(value_name = "JOB/WORKER")]
         worker: WorkerRef,
         /// The addresses, each in a role: control, data, or any other name
-        #[arg(value_name = "ROLE=HOST:PORT", required = true, value_parser = role_and_address)]
+        #[arg(value_name = "ROLE=HOST:PORT", required = true, value_parser = arguments::role_and_address)]
         addresses: Vec<(String, String)>,
         /// Refuse unless this is the present generation (0: none yet); then it is safe to repeat
         #[arg(long, value_name = "GENERATION")]
@@ -105,15 +105,6 @@ Examples:
         #[command(flatten)]
         render: RenderArguments,
     },
-}
-
-fn role_and_address(text: &str) -> Result<(String, String), String> {
-    let (role, address) = text
-        .split_once('=')
-        .ok_or("expected ROLE=HOST:PORT, such as control=10.0.0.7:3131")?;
-    let one = (role.to_owned(), address.to_owned());
-    Addresses::new([one.clone()].into()).map_err(|error| error.to_string())?;
-    Ok(one)
 }
 
 #[derive(Debug, Serialize)]
@@ -198,14 +189,7 @@ async fn set(
     generation: Option<u64>,
     by: &str,
 ) -> Result<Exit, Failure> {
-    let count = given.len();
-    let by_role: BTreeMap<_, _> = given.into_iter().collect();
-    if by_role.len() < count {
-        return Err(Failure::usage(format!(
-            "cannot set the endpoint of worker {worker}: a role is given twice"
-        )));
-    }
-    let addresses = Addresses::new(by_role).map_err(|error| Failure::usage(error.to_string()))?;
+    let addresses = arguments::addresses(given)?;
     let client = context.client()?;
     let generation = client.set_endpoint(worker, generation, addresses, by);
     let set = Set {
