@@ -11,12 +11,14 @@ use dos_cluster_tests::{
 use crate::journal;
 
 /// Commands whose stdout is no JSON document, with `-o json` or without, and why.
-const NO_JSON: [(&str, &str); 5] = [
+const NO_JSON: [(&str, &str); 7] = [
     ("serve", "a node: it prints nothing"),
     ("dev", "it runs until Ctrl-C: see tour.rs"),
     ("demo", "a story for people: see demo.rs"),
     ("completions", "a script for a shell"),
     ("journal read", "the bytes of a journal"),
+    ("endpoint watch", "a document a line: see endpoint.rs"),
+    ("endpoint render", "what --format says: see endpoint.rs"),
 ];
 
 /// The commands that do something themselves, as the help lists them.
@@ -206,6 +208,27 @@ async fn every_command_answers_in_json() {
         "{taken}"
     );
     assert_eq!(taken["journals"][0]["tail"], 5, "{taken}");
+    assert_eq!(
+        taken["endpoint_generation"],
+        serde_json::Value::Null,
+        "{taken}"
+    );
+
+    phase("endpoints");
+    let set = told
+        .done("endpoint set", &["job/w1", "control=h:1", "data=h:2"], b"")
+        .await;
+    assert_eq!(
+        (&set["worker"], &set["generation"]),
+        (&"job/w1".into(), &1.into()),
+        "{set}"
+    );
+    let got = told.done("endpoint get", &["job/w1"], b"").await;
+    assert_eq!(got["addresses"]["data"], "h:2", "{got}");
+    let listed = told.done("endpoint list", &["--job", "job"], b"").await;
+    assert_eq!(listed["endpoints"], serde_json::json!([got]), "{listed}");
+
+    phase("restore");
     let to = cluster.dir().join("restored");
     let arguments = [
         "--job",

@@ -17,6 +17,7 @@ mod damage;
 mod demo;
 mod demo_legacy;
 mod durability;
+mod endpoint;
 mod fencing;
 mod foreign;
 mod health;
