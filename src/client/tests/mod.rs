@@ -8,9 +8,9 @@
 mod append;
 mod calls;
 mod directory;
+mod endpoints;
 #[cfg(feature = "cli")]
 mod mirror_dir;
-mod endpoints;
 mod read;
 mod restore;
 
