@@ -4,7 +4,9 @@ use prost::Message;
 
 use super::{testing, *};
 use crate::{
-    domain::{Append, AppendBatch, Command, Member, Outcome, Rejected, rejected::what},
+    domain::{
+        Append, AppendBatch, Command, Member, Outcome, Rejected, SetEndpoint, rejected::what,
+    },
     pb,
 };
 
@@ -155,21 +157,6 @@ fn a_command_without_a_field_names_it() {
         }),
         ..Default::default()
     };
-    let no_addresses = pb::SetEndpoint {
-        worker: worker(),
-        ..Default::default()
-    };
-    let address = pb::Address {
-        role: "control".to_owned(),
-        address: "h:1".to_owned(),
-    };
-    let role_twice = pb::SetEndpoint {
-        worker: worker(),
-        addresses: Some(pb::Addresses {
-            addresses: vec![address.clone(), address],
-        }),
-        ..Default::default()
-    };
     let table = [
         (None, "command"),
         (Some(Wire::OpenWorker(Default::default())), "worker"),
@@ -182,14 +169,61 @@ fn a_command_without_a_field_names_it() {
         (Some(Wire::Takeover(no_point)), "restore point"),
         (Some(Wire::Takeover(no_worker)), "worker"),
         (Some(Wire::Truncate(Default::default())), "journal"),
-        (Some(Wire::SetEndpoint(Default::default())), "worker"),
-        (Some(Wire::SetEndpoint(no_addresses)), "addresses"),
-        (Some(Wire::SetEndpoint(role_twice)), "addresses"),
     ];
     for (command, field) in table {
         let payload = pb::Command { command }.encode_to_vec();
         assert_eq!(field_of(decode_command(payload.into())), field);
     }
+}
+
+#[test]
+fn an_endpoint_without_a_field_names_it() {
+    let worker = || {
+        Some(pb::WorkerRef {
+            job: "j".to_owned(),
+            worker: "w".to_owned(),
+        })
+    };
+    let control = pb::Address {
+        role: "control".to_owned(),
+        address: "h:1".to_owned(),
+    };
+    let with = |addresses: &[&pb::Address]| pb::SetEndpoint {
+        worker: worker(),
+        addresses: Some(pb::Addresses {
+            addresses: addresses.iter().copied().cloned().collect(),
+        }),
+        ..Default::default()
+    };
+    let no_addresses = pb::SetEndpoint {
+        worker: worker(),
+        ..Default::default()
+    };
+    let table = [
+        (pb::SetEndpoint::default(), "worker"),
+        (no_addresses, "addresses"),
+        (with(&[]), "addresses"),
+        (with(&[&pb::Address::default()]), "addresses"),
+        (with(&[&control, &control]), "addresses"),
+    ];
+    for (set, field) in table {
+        let command = Some(pb::command::Command::SetEndpoint(set));
+        let payload = pb::Command { command }.encode_to_vec();
+        assert_eq!(field_of(decode_command(payload.into())), field);
+    }
+    let payload = encode_command(
+        SetEndpoint::try_from(with(&[&control]))
+            .map(Command::SetEndpoint)
+            .unwrap(),
+    );
+    assert!(decode_command(payload).is_ok());
+    let nobody = pb::WorkerEndpoint::default();
+    assert_eq!(field_of(worker_endpoint_from_pb(nobody)), "worker");
+    let nowhere = pb::WorkerEndpoint {
+        worker: worker(),
+        endpoint: None,
+    };
+    assert_eq!(field_of(worker_endpoint_from_pb(nowhere)), "endpoint");
 }
 
 #[test]
