@@ -1,10 +1,15 @@
 //! `dos-cluster restore`: a worker's files from the cluster.
 
-use std::{path::PathBuf, sync::Mutex};
+mod legacy;
+mod plan;
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Mutex};
 
 use clap::Args;
 use indicatif::HumanBytes;
 use serde::Serialize;
+
+use legacy::Legacy;
 
 use super::{
     Context,
@@ -17,9 +22,12 @@ use super::{
 use crate::{
     client::{
         replay::Refusal,
-        restore::{RestoreOptions, RestorePhase, RestoreProgress, RestoreReport},
+        restore::{
+            RefusalReason, RefusedPath, RestoreOptions, RestorePhase, RestoreProgress,
+            RestoreReport,
+        },
     },
-    domain::{JobName, JournalKind, RestorePoint, WorkerName, WorkerRef},
+    domain::{Addresses, JobName, JournalKind, RestorePoint, WorkerName, WorkerRef},
 };
 
 /// Take a worker over and put its files into a directory, verified, all at once or not at all
@@ -28,11 +36,15 @@ use crate::{
 Examples:
   dos-cluster restore --job wordcount --worker w1 --to /var/lib/w1
   dos-cluster restore --job wordcount --worker w1 --to /var/lib/w1 --at line
-  dos-cluster restore --job legacy --worker w1 --to ./w1 --map /tmp/w1=state
+  dos-cluster restore --job tour --worker w1 --to ./w1 --map /tmp/w1=state
+  dos-cluster restore --job wallaroo --worker worker2 --to /tmp --at line --control 10.0.0.7:3131 --data 10.0.0.7:3132
 
 The old incarnation of the worker is fenced first: it can write no more. With --at line or --at ID the cluster's journals are
 cut there, too, so that the new incarnation goes on from exactly what was restored: what came after, newer checkpoints
-included, is gone for good. Exit code 6 if anything does not verify.")]
+included, is gone for good. Exit code 6 if anything does not verify.
+
+A legacy worker is told by its journals P.journal and P.evlog.journal, where P is APP-WORKER. All its files go into the
+directory by their own names, which may be shared: only files of this worker are replaced, and only with --force.")]
 pub(super) struct Restore {
     /// The job
     #[arg(long)]
@@ -56,6 +68,18 @@ pub(super) struct Restore {
     /// Paths in the journals that begin with OLD begin with NEW below the directory; may be repeated
     #[arg(long, value_name = "OLD=NEW", value_parser = arguments::path_rule_parser())]
     map: Vec<PathRule>,
+    /// Of a legacy worker with journals of several applications: which one
+    #[arg(long, value_name = "APP")]
+    prefix: Option<String>,
+    /// Where a legacy worker's control channel is reached now: its file is rewritten, and the cluster told
+    #[arg(long, value_name = "HOST:PORT")]
+    control: Option<String>,
+    /// Where a legacy worker's data channel is reached now: its file is rewritten, and the cluster told
+    #[arg(long, value_name = "HOST:PORT")]
+    data: Option<String>,
+    /// Show what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -73,6 +97,9 @@ struct Summary {
     torn: Vec<Torn>,
     /// Directories that could not be removed.
     left: Vec<String>,
+    /// Only of a legacy worker.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    legacy: Option<Legacy>,
 }
 
 #[derive(Debug, Serialize)]
@@ -83,7 +110,7 @@ struct JournalRow {
     records: u64,
     unknown_records: u64,
     /// Bytes from each member, by client address.
-    members: std::collections::BTreeMap<String, u64>,
+    members: BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -108,17 +135,12 @@ struct Torn {
 
 impl Restore {
     pub(super) async fn run(self, context: &Context) -> Result<Exit, Failure> {
-        let worker = WorkerRef {
-            job: self.job,
-            worker: self.worker,
-        };
-        let mut options =
-            RestoreOptions::new(worker.clone(), self.to, whoami("dos-cluster restore"));
-        options.point = self.at;
-        options.from = self.from;
-        options.force = self.force;
-        options.map = self.map.iter().map(utf8_rule).collect::<Result<_, _>>()?;
+        let (is_dry, options) = (self.dry_run, self.options()?);
+        let worker = options.worker.clone();
         let client = context.client()?;
+        if is_dry {
+            return plan::show(context, &worker, client.plan_restore(options).await?);
+        }
         let drawn = Drawn::new(&worker);
         let restored = client
             .restore(options, &|progress| drawn.draw(progress))
@@ -128,6 +150,9 @@ impl Restore {
         context.output.show(&summary, text)?;
         say_torn(context, &summary);
         say_unknown(context, &summary);
+        if let Some(legacy) = &summary.legacy {
+            legacy.say(context);
+        }
         for left in &summary.left {
             let note = format!("note: {left} is of no use any more and could not be removed");
             context.output.talk(&note);
@@ -147,6 +172,35 @@ impl Restore {
                 .try_next("the same with --force and a --map OLD=NEW that leads into the directory")
         } else {
             failure
+        })
+    }
+}
+
+impl Restore {
+    fn options(self) -> Result<RestoreOptions, Failure> {
+        let worker = WorkerRef {
+            job: self.job,
+            worker: self.worker,
+        };
+        let addresses = [("control", self.control), ("data", self.data)];
+        let addresses = addresses.into_iter();
+        let addresses: BTreeMap<_, _> = addresses
+            .filter_map(|(role, address)| Some((role.to_owned(), address?)))
+            .collect();
+        let endpoint = match addresses.is_empty() {
+            true => None,
+            false => Some(Addresses::new(addresses).map_err(|error| {
+                Failure::usage(format!("cannot restore worker {worker}: {error}"))
+            })?),
+        };
+        Ok(RestoreOptions {
+            point: self.at,
+            from: self.from,
+            force: self.force,
+            map: self.map.iter().map(utf8_rule).collect::<Result<_, _>>()?,
+            prefix: self.prefix,
+            endpoint,
+            ..RestoreOptions::new(worker, self.to, whoami("dos-cluster restore"))
         })
     }
 }
@@ -202,6 +256,19 @@ impl Drawn {
     }
 }
 
+impl Refused {
+    fn of(refused: RefusedPath) -> Self {
+        Self {
+            journal: refused.journal.to_string(),
+            path: refused.path,
+            offset: refused.offset.0,
+            unmapped: refused.why == RefusalReason::Path(Refusal::Unmapped),
+            why: refused.why.to_string(),
+            records: refused.records,
+        }
+    }
+}
+
 impl Summary {
     fn of(worker: &WorkerRef, report: RestoreReport) -> Self {
         let journals = report.journals.iter();
@@ -228,18 +295,8 @@ impl Summary {
                     members: journal.members,
                 })
                 .collect(),
-            refused: report
-                .refused
-                .into_iter()
-                .map(|refused| Refused {
-                    journal: refused.journal.to_string(),
-                    path: refused.path,
-                    offset: refused.offset.0,
-                    unmapped: refused.why == Refusal::Unmapped.to_string(),
-                    why: refused.why,
-                    records: refused.records,
-                })
-                .collect(),
+            refused: report.refused.into_iter().map(Refused::of).collect(),
+            legacy: report.legacy.map(Legacy::of),
             left: report
                 .left
                 .iter()
@@ -260,7 +317,7 @@ impl Summary {
 }
 
 fn text(summary: &Summary) -> String {
-    let header = fields(&[
+    let mut header = vec![
         (
             "restored",
             format!("{} into {}", summary.worker, summary.directory),
@@ -272,7 +329,11 @@ fn text(summary: &Summary) -> String {
             "bytes",
             format!("{} in {} ms", HumanBytes(summary.bytes), summary.elapsed_ms),
         ),
-    ]);
+    ];
+    if let Some(legacy) = &summary.legacy {
+        header.push(("starts from", legacy.rolls_back_to.clone()));
+    }
+    let header = fields(&header);
     let rows = summary.journals.iter().map(|row| {
         let members = row.members.iter();
         let members = members.map(|(address, bytes)| format!("{address}={bytes}"));

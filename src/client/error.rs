@@ -254,6 +254,18 @@ pub enum ClientError {
         /// What to do.
         next: String,
     },
+    /// What a legacy worker's journals make is nothing that it could be started from.
+    #[error(
+        "worker {worker} could not start from what is restored, so nothing was put into place: {why}; {next}"
+    )]
+    NotStartable {
+        /// The worker.
+        worker: WorkerRef,
+        /// What is missing or wrong.
+        why: String,
+        /// What to do.
+        next: String,
+    },
     /// A restore failed after its takeover, which stays.
     #[error(
         "{source}; before that, worker {worker} was taken over as epoch {epoch}, and its old incarnation is fenced: restore again"
@@ -284,6 +296,7 @@ impl ClientError {
             | Self::BadRequest { .. }
             | Self::Verification { .. }
             | Self::MalformedJournal { .. }
+            | Self::NotStartable { .. }
             | Self::JournalCut { .. }
             | Self::LocalState { .. } => Effect::None,
             Self::TailMismatch { .. }
@@ -310,6 +323,7 @@ impl ClientError {
             }
             Self::Verification { .. }
             | Self::MalformedJournal { .. }
+            | Self::NotStartable { .. }
             | Self::TailMismatch { .. } => ErrorKind::Verification,
             Self::Timeout { .. } => ErrorKind::Timeout,
             Self::BadRequest { .. }

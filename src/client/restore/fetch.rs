@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -20,7 +20,6 @@ use super::{
         retry::Backoff,
     },
     RestoreOptions,
-    staging::Staging,
 };
 use crate::{
     domain::{JournalName, JournalRef, Offset, TakenOver},
@@ -57,21 +56,21 @@ struct Shared<'a> {
     floor: Floor,
 }
 
-/// Fetches every journal of the takeover into the staging directory; from one member, if its address is given. As many
+/// Fetches every journal of the takeover into files of their names in a directory; from one member, if its address is given. As many
 /// files are open as ranges are fetched at once.
 pub(super) async fn fetch(
     client: &Client,
     options: &RestoreOptions,
     from: Option<String>,
     taken: &TakenOver,
-    staging: &Staging,
+    directory: &Path,
     on_bytes: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<Fetched, ClientError> {
     let members = match from {
         Some(address) => vec![address],
         None => healthy(client).await,
     };
-    let ranges = ranges(options, taken, staging)?;
+    let ranges = ranges(options, taken, directory)?;
     let shared = Shared {
         client,
         members,
@@ -121,12 +120,12 @@ async fn healthy(client: &Client) -> Vec<String> {
 fn ranges(
     options: &RestoreOptions,
     taken: &TakenOver,
-    staging: &Staging,
+    directory: &Path,
 ) -> Result<Vec<Range>, ClientError> {
     let range_bytes = options.range_bytes.max(64 << 10);
     let mut ranges = Vec::new();
     for (name, (_, _, tail)) in &taken.journals {
-        let path = staging.journal(name);
+        let path = directory.join(name.as_str());
         let made = fs::open_or_create(&path).and_then(|file| file.set_len(tail.0));
         made.map_err(|e| ClientError::local("create", &path, e))?;
         let mut from = Offset::ZERO;

@@ -10,6 +10,8 @@
 //! 7 rename           everything synced, then DIR appears with all its content; what it replaces goes after that
 //! ```
 //!
+//! A worker that speaks the legacy protocol is told by its journals' names, and restored as [`legacy`] says.
+//!
 //! From the takeover on a failure says that the old incarnation is fenced, and by which epoch
 //! ([`ClientError::AfterTakeover`]): the restore is repeated then.
 //!
@@ -19,23 +21,31 @@
 //! was committed at an offset within a record leads there; [`JournaledDir`](super::JournaledDir) commits none.
 
 mod fetch;
+mod legacy;
+mod plan;
 mod replay;
 mod staging;
 mod takeover;
+
+pub use legacy::{CutTail, LegacyReport};
+pub use plan::{PlannedJournal, RestorePlan};
 
 use std::{collections::BTreeMap, future::Future, path::PathBuf, time::Duration};
 
 use tokio::sync::watch;
 
-use super::{Client, ClientError, WorkerIdentity, identity};
+use super::{Client, ClientError, WorkerIdentity, identity, replay::Refusal};
 use crate::{
     domain::{
-        CheckpointId, Epoch, JournalKind, JournalName, NodeId, Offset, RestorePoint, TakenOver,
-        WorkerRef,
+        Addresses, CheckpointId, Epoch, JournalKind, JournalName, NodeId, Offset, RestorePoint,
+        TakenOver, WorkerRef,
     },
     env::{task, time::Instant},
 };
 use staging::{Staging, Target};
+
+/// Most refused paths that are named.
+const REFUSED_MAX: usize = 1000;
 
 /// What to restore, and where to.
 #[derive(Debug, Clone)]
@@ -53,6 +63,12 @@ pub struct RestoreOptions {
     /// Rules for paths of ops, as (old prefix, new prefix): the new one relative to `to`, or an absolute path inside it.
     /// Without a rule an absolute path is refused.
     pub map: Vec<(String, String)>,
+    /// Which application's journals of a legacy worker, when it has several: the application, or the whole of what its
+    /// files' names begin with. Refused for any other worker.
+    pub prefix: Option<String>,
+    /// Where the new incarnation of a legacy worker is reached, in roles `control` and `data`: its address files are
+    /// rewritten, and the takeover makes it known. Refused for any other worker.
+    pub endpoint: Option<Addresses>,
     /// Who takes over, for the fenced incarnation to read.
     pub by: String,
     /// How much is fetched in one piece, in bytes; at least 64 KiB are used.
@@ -72,6 +88,8 @@ impl RestoreOptions {
             from: None,
             force: false,
             map: Vec::new(),
+            prefix: None,
+            endpoint: None,
             by: by.into(),
             range_bytes: 4 << 20,
             ranges_at_once: 8,
@@ -133,9 +151,29 @@ pub struct RefusedPath {
     /// Where its first refused record begins.
     pub offset: Offset,
     /// Why.
-    pub why: String,
+    pub why: RefusalReason,
     /// How many records named it so.
     pub records: u64,
+}
+
+/// Why a path was not touched.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RefusalReason {
+    /// What it offends against.
+    #[error(transparent)]
+    Path(Refusal),
+    /// The name is not an op's to use.
+    #[error("the name is taken by a journal or the identity")]
+    Reserved,
+    /// A journal whose own file could not be in the directory.
+    #[error("the journal's name is taken by the identity: read it with `dos-cluster journal read`")]
+    ReservedJournal,
+    /// No file of a legacy worker.
+    #[error("it is no file of this worker in its directory")]
+    NotThisWorkers,
+    /// A write that ends where no file can reach; in the words of the replay.
+    #[error("{0}")]
+    Range(String),
 }
 
 /// A last record that was not whole.
@@ -175,6 +213,8 @@ pub struct RestoreReport {
     pub left: Vec<PathBuf>,
     /// How long it took.
     pub elapsed: Duration,
+    /// What there is to say of a legacy worker; `None` for any other.
+    pub legacy: Option<LegacyReport>,
 }
 
 impl Client {
@@ -198,30 +238,39 @@ impl Client {
             Some(member) => Some(self.member_address(member).await?),
             None => None,
         };
-        let target = {
-            let options = options.clone();
-            task::blocking(move || Target::check(&options)).await?
+        let (found, _) = legacy::Found::look(self, &options).await?;
+        let found = match found {
+            Some(found) => {
+                found.check().await?;
+                Place::Legacy(found)
+            }
+            None => {
+                let options = options.clone();
+                Place::Native(task::blocking(move || Target::check(&options)).await?)
+            }
         };
         on_progress(RestoreProgress {
             phase: RestorePhase::TakingOver,
             bytes_done: 0,
             bytes_total: 0,
         });
-        let mut taken =
-            takeover::take_over(self, &options.worker, options.point, &options.by).await?;
+        let mut taken = takeover::take_over(self, &options).await?;
         let restore = Restore {
             client: self,
             options: &options,
             from,
             on_progress,
         };
-        let restored = restore.after_takeover(target, &mut taken).await;
-        let report =
-            restored.map_err(|error| takeover::after(&options.worker, taken.epoch, error))?;
-        Ok(RestoreReport {
-            elapsed: began.elapsed(),
-            ..report
-        })
+        let taken_over = &mut taken;
+        let restored = match found {
+            Place::Native(target) => restore.after_takeover(target, taken_over, began).await,
+            Place::Legacy(found) => {
+                restore
+                    .legacy_after_takeover(found, taken_over, began)
+                    .await
+            }
+        };
+        restored.map_err(|error| takeover::after(&options.worker, taken.epoch, error))
     }
 
     /// The client address of a member that serves: by its node id, or as it was given.
@@ -252,6 +301,14 @@ impl Client {
     }
 }
 
+/// Where the files go.
+enum Place {
+    /// A directory of the worker's own.
+    Native(Target),
+    /// One that legacy workers share.
+    Legacy(legacy::Found),
+}
+
 /// A restore behind its takeover.
 struct Restore<'a> {
     client: &'a Client,
@@ -275,6 +332,7 @@ impl Restore<'_> {
         self,
         target: Target,
         taken: &mut TakenOver,
+        began: Instant,
     ) -> Result<RestoreReport, ClientError> {
         let (client, options) = (self.client, self.options);
         let mut refused = remove_reserved(taken);
@@ -286,7 +344,15 @@ impl Restore<'_> {
 
         let fetched_bytes = |done| self.report(RestorePhase::Fetching, done, total);
         let from = self.from.clone();
-        let fetched = fetch::fetch(client, options, from, taken, &staging, &fetched_bytes).await?;
+        let fetched = fetch::fetch(
+            client,
+            options,
+            from,
+            taken,
+            &staging.journals(),
+            &fetched_bytes,
+        )
+        .await?;
 
         let mut replayed = {
             let (map, staging) = (staging.path_map(&options.map), staging.clone());
@@ -326,7 +392,8 @@ impl Restore<'_> {
             refused,
             torn: replayed.torn,
             left,
-            elapsed: Duration::ZERO,
+            elapsed: began.elapsed(),
+            legacy: None,
         })
     }
 
@@ -351,8 +418,7 @@ fn remove_reserved(taken: &mut TakenOver) -> Vec<RefusedPath> {
         path: journal.to_string(),
         journal,
         offset: Offset::ZERO,
-        why: "the journal's name is taken by the identity: read it with `dos-cluster journal read`"
-            .into(),
+        why: RefusalReason::ReservedJournal,
         records: 0,
     });
     refused.collect()

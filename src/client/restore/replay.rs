@@ -8,7 +8,10 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::{RefusedPath, RestoredJournal, TornTail, fetch::Fetched, staging::Staging};
+use super::{
+    REFUSED_MAX, RefusalReason, RefusedPath, RestoredJournal, TornTail, fetch::Fetched,
+    staging::Staging,
+};
 use crate::{
     client::{
         ClientError, identity,
@@ -21,8 +24,6 @@ use crate::{
     env::fs,
 };
 
-/// Most refused paths that are named.
-const REFUSED_MAX: usize = 1000;
 /// Most file names that are counted one by one.
 const FILES_MAX: usize = 1 << 20;
 
@@ -147,8 +148,7 @@ impl OneJournal<'_> {
     fn apply(&mut self, offset: u64, record: &OpRecord) -> Result<(), ClientError> {
         let path = record.op.path();
         if identity::is_reserved(self.map, path, self.reserved.keys()) {
-            let why = "the name is taken by a journal or the identity";
-            self.refuse(path, offset, why.to_owned());
+            self.refuse(path, offset, RefusalReason::Reserved);
             return Ok(());
         }
         match self.replayer.apply(offset, record) {
@@ -157,11 +157,11 @@ impl OneJournal<'_> {
                 Ok(())
             }
             Err(ReplayError::RefusedPath { path, rule, .. }) => {
-                self.refuse(&path, offset, rule.to_string());
+                self.refuse(&path, offset, RefusalReason::Path(rule));
                 Ok(())
             }
             Err(error @ ReplayError::RefusedRange { .. }) => {
-                self.refuse(path, offset, error.to_string());
+                self.refuse(path, offset, RefusalReason::Range(error.to_string()));
                 Ok(())
             }
             Err(error) => Err(replay_error(&self.map.root, error)),
@@ -184,7 +184,7 @@ impl OneJournal<'_> {
         }
     }
 
-    fn refuse(&mut self, path: &Bytes, offset: u64, why: String) {
+    fn refuse(&mut self, path: &Bytes, offset: u64, why: RefusalReason) {
         let path = String::from_utf8_lossy(path).into_owned();
         let refused = &mut self.replayed.refused;
         let known = refused

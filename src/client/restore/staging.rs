@@ -312,7 +312,8 @@ impl Staging {
         self.root.join("files")
     }
 
-    fn journals(&self) -> PathBuf {
+    /// Where journals are fetched to.
+    pub(super) fn journals(&self) -> PathBuf {
         self.root.join("journals")
     }
 

@@ -1,6 +1,9 @@
 //! Fencing, exactly once in effect: every command of a restore carries the epoch it starts from, so a late one is refused.
 
-use super::super::{Client, ClientError, Effect, Floor};
+use super::{
+    super::{Client, ClientError, Effect, Floor, TakeoverOptions},
+    RestoreOptions,
+};
 use crate::domain::{Epoch, JournalRef, Offset, Rejected, RestorePoint, TakenOver, WorkerRef};
 use crate::{codec::wire, pb};
 
@@ -12,15 +15,20 @@ const TAKEOVERS_MAX: u32 = 4;
 /// was carried out.
 pub(super) async fn take_over(
     client: &Client,
-    worker: &WorkerRef,
-    point: RestorePoint,
-    by: &str,
+    options: &RestoreOptions,
 ) -> Result<TakenOver, ClientError> {
+    let (worker, by) = (&options.worker, &options.by);
     let (mut epoch, _) = current(client, worker).await?;
     let mut unanswered = None;
     let mut attempts = 0;
     let error = loop {
-        let error = match client.takeover(worker, Some(epoch), point, by).await {
+        let takeover = TakeoverOptions {
+            expected_epoch: Some(epoch),
+            point: options.point,
+            by: by.clone(),
+            endpoint: options.endpoint.clone(),
+        };
+        let error = match client.takeover_with(worker, takeover).await {
             Ok(taken) => return Ok(taken),
             Err(error) => error,
         };
@@ -30,7 +38,7 @@ pub(super) async fn take_over(
         }
         match current(client, worker).await {
             Ok((now, _)) if now == epoch => {}
-            Ok((now, successor)) if successor == by => {
+            Ok((now, successor)) if successor == *by => {
                 epoch = now;
                 unanswered = Some(now);
             }
@@ -54,7 +62,10 @@ pub(super) fn after(worker: &WorkerRef, epoch: Epoch, error: ClientError) -> Cli
 }
 
 /// The worker's epoch, and who took it.
-async fn current(client: &Client, worker: &WorkerRef) -> Result<(Epoch, String), ClientError> {
+pub(super) async fn current(
+    client: &Client,
+    worker: &WorkerRef,
+) -> Result<(Epoch, String), ClientError> {
     let listed = client
         .list_workers(Some(&worker.job), Floor::Linearizable)
         .await?;
@@ -109,9 +120,22 @@ pub(super) async fn cut(
             .await?;
         taken.epoch = again.epoch;
         taken.log_index = again.log_index;
+        take_in(taken, again);
     }
     Err(ClientError::BadRequest {
         what: format!("cut journal {journal} at {at}"),
         why: format!("no answer in {TAKEOVERS_MAX} attempts; restore again"),
     })
+}
+
+/// Takes in what another takeover has cut, too.
+fn take_in(taken: &mut TakenOver, again: TakenOver) {
+    for (name, (_, _, tail)) in &mut taken.journals {
+        if let Some((_, _, now)) = again.journals.get(name) {
+            *tail = (*tail).min(*now);
+        }
+    }
+    for (name, before) in again.cut {
+        taken.cut.entry(name).or_insert(before);
+    }
 }

@@ -11,6 +11,7 @@ mod directory;
 mod endpoints;
 #[cfg(feature = "cli")]
 mod mirror_dir;
+mod legacy_restore;
 mod read;
 mod restore;
 

@@ -1,0 +1,137 @@
+//! Where fetched journals may end: behind a whole record or entry, here and in the cluster.
+
+use std::path::Path;
+
+use bytes::BytesMut;
+
+use super::family::Family;
+use crate::{
+    client::{
+        Client, ClientError,
+        local_journal::{BLOCK_BYTES, RecordsError, read_records},
+        restore::{RestoreOptions, takeover},
+    },
+    codec::{
+        evlog::{Entry, EventError, EventReader},
+        ops::Tail,
+    },
+    domain::{JournalName, Offset, TakenOver},
+    env::{
+        fs::{self, File},
+        task,
+    },
+};
+
+/// Cuts what the takeover left torn, here and in the cluster: nothing can be appended behind half an entry. Afterwards every
+/// file is as long as its journal. Rounds are few: each cuts, and what is cut is whole.
+///
+/// # Errors
+/// `NotStartable` when a checkpoint covers a torn entry, or an event log is malformed; as any call, and a disk.
+pub(super) async fn cut_torn(
+    client: &Client,
+    options: &RestoreOptions,
+    family: &Family,
+    taken: &mut TakenOver,
+    journals: &Path,
+) -> Result<(), ClientError> {
+    loop {
+        let lengths: Vec<_> = taken
+            .journals
+            .iter()
+            .map(|(name, (_, _, tail))| (name.clone(), *tail))
+            .collect();
+        let (family, directory, owner) =
+            (family.clone(), journals.to_owned(), options.worker.clone());
+        let torn = task::blocking(move || {
+            for (name, tail) in lengths {
+                let path = directory.join(name.as_str());
+                let file =
+                    fs::open_or_create(&path).map_err(|e| ClientError::local("open", &path, e))?;
+                // A takeover that had to be repeated may have cut more than the first one.
+                file.set_len(tail.0)
+                    .map_err(|e| ClientError::local("cut", &path, e))?;
+                let ends = if family.ops == name {
+                    ops_end(&name, &path, &file, tail)?
+                } else {
+                    let events = read_events(&path, &file, tail.0, |_| {})?;
+                    events.map_err(|error| not_readable(&owner, &name, &error))?
+                };
+                if let Tail::Torn { offset, .. } = ends {
+                    return Ok(Some((name, Offset(offset))));
+                }
+            }
+            Ok(None)
+        })
+        .await?;
+        let Some((name, at)) = torn else {
+            return Ok(());
+        };
+        let journal = options.worker.journal(name.clone());
+        let before = taken.journals.get(&name).map(|(_, _, tail)| *tail);
+        if !takeover::cut(client, taken, &journal, at, &options.by).await? {
+            return Err(ClientError::NotStartable {
+                worker: options.worker.clone(),
+                why: format!("a checkpoint covers journal {name} up to within the entry at {at}"),
+                next: "choose an earlier checkpoint (`dos-cluster checkpoint list` shows them)"
+                    .into(),
+            });
+        }
+        if let Some(before) = before {
+            taken.cut.entry(name).or_insert(before);
+        }
+    }
+}
+
+fn ops_end(
+    name: &JournalName,
+    path: &Path,
+    file: &File,
+    tail: Offset,
+) -> Result<Tail, ClientError> {
+    let failed = |error| match error {
+        RecordsError::Read(e) => ClientError::local("read", path, e),
+        RecordsError::Malformed(source) => ClientError::MalformedJournal {
+            journal: name.clone(),
+            source,
+        },
+    };
+    read_records(file, tail.0, |_| Ok(()), failed)
+}
+
+fn not_readable(
+    worker: &crate::domain::WorkerRef,
+    name: &JournalName,
+    error: &EventError,
+) -> ClientError {
+    ClientError::NotStartable {
+        worker: worker.clone(),
+        why: format!("journal {name}: {error}"),
+        next: "choose a checkpoint before it (`dos-cluster checkpoint list` shows them)".into(),
+    }
+}
+
+/// Reads the entries of the first `length` bytes of an event log. Memory is one block and one entry.
+pub(super) fn read_events(
+    path: &Path,
+    file: &File,
+    length: u64,
+    mut each: impl FnMut(Entry),
+) -> Result<Result<Tail, EventError>, ClientError> {
+    let mut reader = EventReader::new(0);
+    let mut at = 0;
+    while at < length {
+        let bytes = usize::try_from(length - at).map_or(BLOCK_BYTES, |rest| rest.min(BLOCK_BYTES));
+        let mut block = BytesMut::zeroed(bytes);
+        fs::read_exact_at(file, &mut block, at).map_err(|e| ClientError::local("read", path, e))?;
+        at += bytes as u64;
+        reader.push(block.freeze());
+        loop {
+            match reader.next_entry() {
+                Ok(Some(entry)) => each(entry),
+                Ok(None) => break,
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+    }
+    Ok(Ok(reader.finish()))
+}

@@ -1,0 +1,233 @@
+//! Whose journals and files are whose: by their names, for the workers of one host share a directory.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    client::{ClientError, restore::RestoreOptions},
+    codec::wire,
+    domain::{
+        JournalKind, JournalName,
+        legacy::{LegacyName, LegacyPart},
+    },
+    pb,
+};
+
+/// How the names of a legacy worker's files end, behind `P`, but for the event logs.
+const SUFFIXES: [&str; 9] = [
+    "journal",
+    "checkpoint_ids",
+    "local-keys",
+    "workers",
+    "tcp-control",
+    "tcp-data",
+    "connection-addresses",
+    "local-topology",
+    "active_stream_ids",
+];
+const EVENT_LOG: &str = "evlog";
+const EVENT_LOG_JOURNAL: &str = "evlog.journal";
+/// Hexadecimal digits of a rotated event log.
+const START_DIGITS: usize = 16;
+
+/// The journals of one application and worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Family {
+    /// What the names of all its files begin with: `P`.
+    pub(super) prefix: String,
+    pub(super) ops: JournalName,
+    /// The parts of the event log, in its order.
+    pub(super) logs: Vec<JournalName>,
+}
+
+/// What is known of a journal before the takeover.
+pub(super) type Listed = BTreeMap<JournalName, (JournalKind, u64)>;
+
+/// The journals in an answer; those that this version cannot name are none.
+pub(super) fn listed(answer: pb::ListJournalsResponse) -> Listed {
+    let journal = |stat: pb::JournalStat| {
+        let journal = wire::journal_from_pb(stat.journal).ok()?;
+        let kind = wire::kind_from_pb(stat.kind).ok()?;
+        Some((journal.journal, (kind, stat.tail)))
+    };
+    answer.journals.into_iter().filter_map(journal).collect()
+}
+
+impl Family {
+    /// The family to restore; `None` when the worker is no legacy one.
+    ///
+    /// # Errors
+    /// `BadRequest` when there are several and none is chosen, or options do not go with the worker.
+    pub(super) fn find(
+        listed: &Listed,
+        options: &RestoreOptions,
+    ) -> Result<Option<Self>, ClientError> {
+        let bad = |why: String| ClientError::BadRequest {
+            what: format!("restore worker {}", options.worker),
+            why,
+        };
+        let mut families = Self::all(listed);
+        if families.is_empty() {
+            let only = "it is no legacy worker: no ops journal P.journal of it has an event log P.evlog.journal";
+            return match (&options.prefix, &options.endpoint) {
+                (None, None) => Ok(None),
+                (Some(_), _) => Err(bad(format!("{only}; leave the prefix out"))),
+                (None, Some(_)) => Err(bad(format!(
+                    "{only}; leave the addresses out, and set them with `dos-cluster endpoint set`"
+                ))),
+            };
+        }
+        if !options.map.is_empty() {
+            let why = "it is a legacy worker, whose files all go into the directory; leave the path rules out";
+            return Err(bad(why.to_owned()));
+        }
+        let known = families.iter().map(|family| family.prefix.clone());
+        let known = known.collect::<Vec<_>>().join(", ");
+        if let Some(prefix) = &options.prefix {
+            let full = format!("{prefix}-{}", options.worker.worker);
+            families.retain(|family| family.prefix == full || family.prefix == *prefix);
+        }
+        match families.len() {
+            1 => Ok(families.pop()),
+            0 => Err(bad(format!(
+                "it has no journals of that prefix, only of: {known}"
+            ))),
+            _ => Err(bad(format!(
+                "it has journals of several applications; choose one with --prefix: {known}"
+            ))),
+        }
+    }
+
+    /// Every ops journal with at least one part of an event log.
+    fn all(listed: &Listed) -> Vec<Self> {
+        let mut found: BTreeMap<&str, (Option<&JournalName>, Vec<(Option<u64>, &JournalName)>)> =
+            BTreeMap::new();
+        for (name, (kind, _)) in listed {
+            let Some(LegacyName { prefix, part }) = LegacyName::of(name.as_str(), *kind) else {
+                continue;
+            };
+            let family = found.entry(prefix).or_default();
+            match part {
+                LegacyPart::Ops => family.0 = Some(name),
+                LegacyPart::EventLog { start } => family.1.push((start, name)),
+            }
+        }
+        let family = |(prefix, (ops, mut logs)): (&str, (Option<&JournalName>, Vec<_>))| {
+            logs.sort_unstable();
+            Some(Self {
+                prefix: prefix.to_owned(),
+                ops: ops.filter(|_| !logs.is_empty())?.clone(),
+                logs: logs
+                    .into_iter()
+                    .map(|(_, name): (_, &JournalName)| name.clone())
+                    .collect(),
+            })
+        };
+        found.into_iter().filter_map(family).collect()
+    }
+
+    pub(super) fn has(&self, journal: &JournalName) -> bool {
+        self.ops == *journal || self.logs.contains(journal)
+    }
+
+    /// The name of a file of this worker.
+    pub(super) fn file(&self, suffix: &str) -> String {
+        format!("{}.{suffix}", self.prefix)
+    }
+
+    /// What comes behind `P.` in a name; `None` for what is another's. A worker's name may begin with the whole of
+    /// another's, so what has a point in its suffix is not taken for this one's.
+    pub(super) fn suffix<'a>(&self, name: &'a [u8]) -> Option<&'a [u8]> {
+        let rest = name.strip_prefix(self.prefix.as_bytes())?;
+        let suffix = rest.strip_prefix(b".").or_else(|| rotated(rest))?;
+        let is_one = !suffix.is_empty() && !suffix.contains(&b'.');
+        (is_one || suffix == EVENT_LOG_JOURNAL.as_bytes()).then_some(suffix)
+    }
+
+    /// Whether it is the name of a file that every such worker has: what an old incarnation may have left.
+    pub(super) fn is_known(&self, name: &[u8]) -> bool {
+        let Some(suffix) = self.suffix(name) else {
+            return false;
+        };
+        let is_log = [EVENT_LOG, EVENT_LOG_JOURNAL]
+            .map(str::as_bytes)
+            .contains(&suffix);
+        let is_chunk = name.len() != self.prefix.len() + 1 + suffix.len();
+        is_log || (!is_chunk && SUFFIXES.map(str::as_bytes).contains(&suffix))
+    }
+}
+
+/// What comes behind the number of a rotated event log.
+fn rotated(rest: &[u8]) -> Option<&[u8]> {
+    let (digits, rest) = rest.strip_prefix(b"-")?.split_at_checked(START_DIGITS)?;
+    let is_start = digits.iter().all(u8::is_ascii_hexdigit);
+    is_start.then(|| rest.strip_prefix(b".")).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn family() -> Family {
+        Family {
+            prefix: "a b-w1".into(),
+            ops: "a b-w1.journal".parse().unwrap(),
+            logs: vec!["a b-w1.evlog.journal".parse().unwrap()],
+        }
+    }
+
+    #[test]
+    fn a_file_of_a_worker_whose_name_begins_alike_is_not_this_ones() {
+        let suffix = |name: &'static str| family().suffix(name.as_bytes());
+        assert_eq!(suffix("a b-w1.workers"), Some(&b"workers"[..]));
+        assert_eq!(suffix("a b-w1-000000000000001a.evlog"), Some(&b"evlog"[..]));
+        assert_eq!(suffix("a b-w1.evlog.journal"), Some(&b"evlog.journal"[..]));
+        for other in [
+            "a b-w10.workers",
+            "a b-w1.x.workers",
+            "a b-w1.",
+            "a b-w1",
+            "a b-w1-1a.evlog",
+            "a b-w1-000000000000001a",
+            "workers",
+        ] {
+            assert_eq!(suffix(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn only_files_that_such_workers_make_are_taken_for_an_old_incarnations() {
+        let known = |name: &str| family().is_known(name.as_bytes());
+        for ours in [
+            "a b-w1.local-keys",
+            "a b-w1.evlog",
+            "a b-w1-000000000000001a.evlog.journal",
+        ] {
+            assert!(known(ours), "{ours}");
+        }
+        for notes in ["a b-w1.notes", "a b-w1-000000000000001a.workers"] {
+            assert!(!known(notes), "{notes}");
+        }
+    }
+
+    #[test]
+    fn an_ops_journal_alone_makes_no_legacy_worker() {
+        let of = |names: &[(&str, JournalKind)]| {
+            let listed = names
+                .iter()
+                .map(|(name, kind)| (name.parse().unwrap(), (*kind, 0)));
+            let all = Family::all(&listed.collect());
+            all.into_iter()
+                .map(|family| (family.prefix, family.logs.len()))
+                .collect::<Vec<_>>()
+        };
+        let ops = ("p.journal", JournalKind::Ops);
+        assert_eq!(of(&[ops]), []);
+        let (log, other) = (
+            ("p.evlog.journal", JournalKind::Raw),
+            ("q.evlog.journal", JournalKind::Raw),
+        );
+        assert_eq!(of(&[ops, other]), []);
+        let chunk = ("p-00000000000000ff.evlog.journal", JournalKind::Raw);
+        assert_eq!(of(&[ops, log, chunk, other]), [("p".to_owned(), 2)]);
+    }
+}

@@ -1,0 +1,428 @@
+//! A directory that workers share: one worker's files are put into it file by file, and no other is touched.
+//!
+//! ```text
+//! DIR/.P.restoring-7/journals/NAME     as fetched
+//! DIR/.P.restoring-7/files/NAME        as replayed
+//! ```
+//!
+//! A legacy worker starts anew when none of its files is there, recovers when all are, and exits when some are. So, whenever
+//! the machine stops in the middle, it exits rather than start from a mixture: the old `.checkpoint_ids` goes first, and the
+//! new one comes last. What an interrupted restore leaves is removed by the next one.
+
+use std::{
+    collections::BTreeSet,
+    ffi::OsString,
+    io,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use bytes::BytesMut;
+
+use super::family::Family;
+use crate::{
+    client::{
+        ClientError, WorkerIdentity, files::sync_tree, identity::DirectoryLock,
+        local_journal::BLOCK_BYTES, restore::RestoreOptions,
+    },
+    domain::{Addresses, Epoch, JournalName},
+    env::fs,
+};
+
+pub(super) const LOCAL_KEYS: &str = "local-keys";
+/// Without it a worker that finds others of its files exits.
+const CHECKPOINT_IDS: &str = "checkpoint_ids";
+/// A file that a worker looks for: with it alone the worker exits.
+const WORKERS: &str = "workers";
+/// The roles of a legacy worker's addresses, and the files that hold them.
+pub(super) const ROLES: [(&str, &str); 2] = [("control", "tcp-control"), ("data", "tcp-data")];
+const JOURNAL_SUFFIX: &str = ".journal";
+
+/// The name of the event log that a journal is a copy of.
+pub(super) fn event_log_of(journal: &JournalName) -> &str {
+    let name = journal.as_str();
+    name.strip_suffix(JOURNAL_SUFFIX).unwrap_or(name)
+}
+
+/// The directory, and whose files go there.
+#[derive(Debug, Clone)]
+pub(in crate::client::restore) struct Target {
+    pub(super) directory: PathBuf,
+    family: Family,
+    force: bool,
+}
+
+impl Target {
+    pub(super) fn new(options: &RestoreOptions, family: &Family) -> Result<Self, ClientError> {
+        let directory = std::path::absolute(&options.to)
+            .map_err(|e| ClientError::local("find", &options.to, e))?;
+        Ok(Self {
+            directory,
+            family: family.clone(),
+            force: options.force,
+        })
+    }
+
+    /// The worker's files that are there now. Nothing is changed.
+    pub(super) fn existing(&self) -> Result<Vec<OsString>, ClientError> {
+        match fs::list_dir(&self.directory) {
+            Ok(mut names) => {
+                names.retain(|name| self.family.suffix(name.as_bytes()).is_some());
+                Ok(names)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(ClientError::local("list", &self.directory, error)),
+        }
+    }
+
+    /// Refuses what can be known to fail, and makes the directory.
+    pub(super) fn check(&self) -> Result<(), ClientError> {
+        let directory = &self.directory;
+        let made = fs::create_dir_all_synced(directory);
+        made.map_err(|e| ClientError::local("create", directory, e))?;
+        if let Some(found) = WorkerIdentity::read(directory)? {
+            let why = format!(
+                "it is the directory of worker {}, which is no legacy one",
+                found.worker
+            );
+            return Err(self.refuse(directory, why, "choose another"));
+        }
+        self.check_existing()?;
+        let probe = self.beside(0); // which no worker has
+        let made = match fs::create_dir(&probe) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            made => made.and_then(|()| fs::remove_dir_all(&probe)),
+        };
+        made.map_err(|e| ClientError::local("create", &probe, e))
+    }
+
+    fn check_existing(&self) -> Result<(), ClientError> {
+        let existing = self.existing()?;
+        for name in &existing {
+            let path = self.directory.join(name);
+            if fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir()) {
+                let why = "it is a directory, where a file of the worker belongs".to_owned();
+                return Err(self.refuse(&path, why, "move it away"));
+            }
+        }
+        match existing.first() {
+            Some(first) if !self.force => {
+                let (count, first) = (existing.len(), first.display());
+                let why = format!(
+                    "{count} files of {} are there, such as {first}",
+                    self.family.prefix
+                );
+                let next = "choose another directory, or replace them with --force";
+                Err(self.refuse(&self.directory, why, next))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn refuse(&self, path: &Path, why: String, next: &str) -> ClientError {
+        ClientError::LocalState {
+            path: path.to_owned(),
+            why,
+            next: next.to_owned(),
+        }
+    }
+
+    fn beside_prefix(&self) -> String {
+        format!(".{}.restoring-", self.family.prefix)
+    }
+
+    fn beside(&self, number: u64) -> PathBuf {
+        self.directory
+            .join(format!("{}{number}", self.beside_prefix()))
+    }
+
+    /// What restores of this worker left, or are working in.
+    fn unfinished(&self) -> Result<Vec<PathBuf>, ClientError> {
+        let names = fs::list_dir(&self.directory);
+        let names = names.map_err(|e| ClientError::local("list", &self.directory, e))?;
+        let is_ours = |name: &OsString| {
+            let number = name
+                .as_bytes()
+                .strip_prefix(self.beside_prefix().as_bytes());
+            number.is_some_and(|number| !number.is_empty() && number.iter().all(u8::is_ascii_digit))
+        };
+        let ours = names.into_iter().filter(is_ours);
+        Ok(ours.map(|name| self.directory.join(name)).collect())
+    }
+}
+
+/// The directory in which a restore is put together.
+#[derive(Debug, Clone)]
+pub(super) struct Staging {
+    target: Target,
+    root: PathBuf,
+    /// Of the root: another restore takes it for unfinished otherwise.
+    _lock: Arc<DirectoryLock>,
+}
+
+impl Staging {
+    /// Makes it, empty, and removes what restores that are not running any more have left.
+    pub(super) fn make(target: Target, epoch: Epoch) -> Result<Self, ClientError> {
+        for path in target.unfinished()? {
+            if DirectoryLock::take_if_used(&path).is_ok() {
+                fs::remove_dir_all(&path).map_err(|e| ClientError::local("remove", &path, e))?;
+            }
+        }
+        let root = target.beside(epoch.0);
+        fs::create_dir(&root).map_err(|e| ClientError::local("create", &root, e))?;
+        let staging = Self {
+            target,
+            _lock: Arc::new(DirectoryLock::take(&root)?),
+            root,
+        };
+        for directory in [staging.files(), staging.journals()] {
+            fs::create_private_dir_all(&directory)
+                .map_err(|e| ClientError::local("create", &directory, e))?;
+        }
+        Ok(staging)
+    }
+
+    pub(super) fn files(&self) -> PathBuf {
+        self.root.join("files")
+    }
+
+    pub(super) fn journals(&self) -> PathBuf {
+        self.root.join("journals")
+    }
+
+    pub(super) fn journal(&self, name: &JournalName) -> PathBuf {
+        self.journals().join(name.as_str())
+    }
+
+    /// Whether there is any byte of an event log: a worker finds nothing in an empty part, and exits.
+    pub(super) fn has_events(&self, log: &JournalName) -> bool {
+        fs::metadata(&self.journal(log)).is_ok_and(|found| found.len() > 0)
+    }
+
+    /// Adds what the ops do not make, and makes everything durable: event logs, the file of keys, addresses.
+    pub(super) fn complete(&self, addresses: Option<&Addresses>) -> Result<(), ClientError> {
+        let files = self.files();
+        let keys = files.join(self.target.family.file(LOCAL_KEYS));
+        fs::open_or_create(&keys).map_err(|e| ClientError::local("create", &keys, e))?;
+        for log in self
+            .target
+            .family
+            .logs
+            .iter()
+            .filter(|log| self.has_events(log))
+        {
+            copy(&self.journal(log), &files.join(event_log_of(log)))?;
+        }
+        for (role, suffix) in ROLES {
+            let Some((host, port)) = addresses.and_then(|addresses| addresses.host_and_port(role))
+            else {
+                continue;
+            };
+            let path = files.join(self.target.family.file(suffix));
+            let text = format!("{host}\n{port}\n");
+            let written = fs::open_or_create(&path).and_then(|file| {
+                file.set_len(0)?;
+                fs::write_all_at(&file, text.as_bytes(), 0)
+            });
+            written.map_err(|e| ClientError::local("write", &path, e))?;
+        }
+        sync_tree(&self.root).map_err(|(path, e)| ClientError::local("sync", path, e))
+    }
+
+    /// Puts everything into place. Answers the files' names, and what could not be removed.
+    pub(super) fn install(self) -> Result<(Vec<String>, Vec<PathBuf>), ClientError> {
+        // It may have been filled since; what is there is never replaced without leave.
+        self.target.check_existing()?;
+        let mut new = BTreeSet::new();
+        let mut from = Vec::new();
+        for directory in [self.files(), self.journals()] {
+            let names = fs::list_dir(&directory);
+            for name in names.map_err(|e| ClientError::local("list", &directory, e))? {
+                from.push((name.clone(), directory.join(&name)));
+                new.insert(name);
+            }
+        }
+        let known = |name: &OsString| self.target.family.is_known(name.as_bytes());
+        let old: BTreeSet<_> = self.target.existing()?.into_iter().filter(known).collect();
+        for step in steps(&self.target.family, &new, &old) {
+            self.take(&step, &from)?;
+        }
+        let left = match fs::remove_dir_all(&self.root) {
+            Ok(()) => Vec::new(),
+            Err(_) => vec![self.root.clone()],
+        };
+        let name = |name: &OsString| name.to_string_lossy().into_owned();
+        Ok((new.iter().map(name).collect(), left))
+    }
+
+    fn take(&self, step: &Step, from: &[(OsString, PathBuf)]) -> Result<(), ClientError> {
+        let directory = &self.target.directory;
+        match step {
+            Step::Remove(name) => {
+                let path = directory.join(name);
+                fs::remove_file(&path).map_err(|e| ClientError::local("remove", path, e))
+            }
+            Step::Place(name) => {
+                let place = |(_, path): &(OsString, PathBuf)| {
+                    let placed = fs::rename(path, &directory.join(name));
+                    placed.map_err(|e| ClientError::local("rename", path, e))
+                };
+                from.iter()
+                    .find(|(known, _)| known == name)
+                    .map_or(Ok(()), place)
+            }
+            Step::Sync => {
+                fs::sync_dir(directory).map_err(|e| ClientError::local("sync", directory, e))
+            }
+        }
+    }
+}
+
+/// One step of putting files into place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Step {
+    Remove(OsString),
+    Place(OsString),
+    /// Of the directory: what comes before is durable before what comes behind.
+    Sync,
+}
+
+/// What replaces the old files by the new ones, in an order in which the worker starts from nothing in between.
+fn steps(family: &Family, new: &BTreeSet<OsString>, old: &BTreeSet<OsString>) -> Vec<Step> {
+    let ids = OsString::from(family.file(CHECKPOINT_IDS));
+    let workers = OsString::from(family.file(WORKERS));
+    let mut steps = Vec::new();
+    if old.contains(&ids) {
+        steps.extend([Step::Remove(ids.clone()), Step::Sync]);
+    }
+    // Before the journals, of which a worker that finds nothing else would go on writing.
+    if new.contains(&workers) {
+        steps.extend([Step::Place(workers.clone()), Step::Sync]);
+    }
+    let is_between = |name: &&OsString| **name != ids && **name != workers;
+    steps.extend(new.iter().filter(is_between).cloned().map(Step::Place));
+    let surplus = old.difference(new).filter(|name| **name != ids);
+    steps.extend(surplus.cloned().map(Step::Remove));
+    steps.push(Step::Sync);
+    if new.contains(&ids) {
+        steps.extend([Step::Place(ids), Step::Sync]);
+    }
+    steps
+}
+
+/// Copies a file's bytes, block by block.
+fn copy(from: &Path, to: &Path) -> Result<(), ClientError> {
+    let source = fs::open(from).map_err(|e| ClientError::local("open", from, e))?;
+    let length = source
+        .metadata()
+        .map_err(|e| ClientError::local("look at", from, e))?
+        .len();
+    let target = fs::open_or_create(to).map_err(|e| ClientError::local("create", to, e))?;
+    let mut at = 0;
+    while at < length {
+        let bytes = usize::try_from(length - at).map_or(BLOCK_BYTES, |rest| rest.min(BLOCK_BYTES));
+        let mut block = BytesMut::zeroed(bytes);
+        fs::read_exact_at(&source, &mut block, at)
+            .map_err(|e| ClientError::local("read", from, e))?;
+        fs::write_all_at(&target, &block, at).map_err(|e| ClientError::local("write", to, e))?;
+        at += bytes as u64;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+
+    use super::*;
+
+    /// What a worker looks for.
+    const LISTED: [&str; 6] = [
+        "p-w.evlog",
+        "p-w.checkpoint_ids",
+        "p-w.local-topology",
+        "p-w.local-keys",
+        "p-w.tcp-control",
+        "p-w.workers",
+    ];
+
+    #[derive(Debug, PartialEq, Eq, Clone, Copy)]
+    enum Start {
+        Anew,
+        Recovers,
+        Exits,
+    }
+
+    fn start(there: &BTreeSet<OsString>) -> Start {
+        match LISTED
+            .iter()
+            .filter(|name| there.contains(OsStr::new(name)))
+            .count()
+        {
+            0 => Start::Anew,
+            6 => Start::Recovers,
+            _ => Start::Exits,
+        }
+    }
+
+    fn family() -> Family {
+        Family {
+            prefix: "p-w".into(),
+            ops: "p-w.journal".parse().unwrap(),
+            logs: vec!["p-w.evlog.journal".parse().unwrap()],
+        }
+    }
+
+    fn names(names: &[&str]) -> BTreeSet<OsString> {
+        names.iter().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn wherever_an_installation_is_interrupted_the_worker_does_not_start_from_a_mixture() {
+        let journals = ["p-w.journal", "p-w.evlog.journal"];
+        let all = names(&[&LISTED[..], &journals].concat());
+        let chunk = names(&[&LISTED[..], &journals, &["p-w-00000000000000aa.evlog"]].concat());
+        for old in [names(&[]), all.clone(), chunk] {
+            let steps = steps(&family(), &all, &old);
+            assert_eq!(steps.last(), Some(&Step::Sync));
+            // Between two syncs the steps become durable in any order: each alone, all but each, and all.
+            let mut durable = old.clone();
+            let groups: Vec<_> = steps.split(|step| *step == Step::Sync).collect();
+            for (index, group) in groups.iter().enumerate() {
+                let apply = |mut there: BTreeSet<OsString>,
+                             steps: &mut dyn Iterator<Item = &Step>| {
+                    for step in steps {
+                        match step {
+                            Step::Remove(name) => drop(there.remove(name)),
+                            Step::Place(name) => drop(there.insert(name.clone())),
+                            Step::Sync => {}
+                        }
+                    }
+                    there
+                };
+                let after = apply(durable.clone(), &mut group.iter());
+                for one in 0..group.len() {
+                    let alone = apply(durable.clone(), &mut group[one..=one].iter());
+                    let others = group.iter().enumerate().filter(|(at, _)| *at != one);
+                    let others = apply(durable.clone(), &mut others.map(|(_, step)| step));
+                    for there in [alone, others] {
+                        let started = start(&there);
+                        let is_old = there == old;
+                        let is_new = there == after && index + 2 == groups.len();
+                        assert!(
+                            started == Start::Exits || is_old || is_new,
+                            "{started:?} from {there:?}"
+                        );
+                        let goes_on =
+                            started == Start::Anew && there.contains(OsStr::new("p-w.journal"));
+                        assert!(!goes_on, "a new run goes on writing {there:?}");
+                    }
+                }
+                durable = after;
+            }
+            assert_eq!(durable, all);
+            assert_eq!(start(&durable), Start::Recovers);
+        }
+    }
+}
