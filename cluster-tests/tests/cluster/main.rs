@@ -22,6 +22,7 @@ mod fencing;
 mod foreign;
 mod health;
 mod joining;
+mod legacy_restore;
 mod line;
 mod membership;
 mod mirror;

@@ -10,7 +10,7 @@
 //! 7 rename           everything synced, then DIR appears with all its content; what it replaces goes after that
 //! ```
 //!
-//! A worker that speaks the legacy protocol is told by its journals' names, and restored as [`legacy`] says.
+//! A worker that speaks the legacy protocol is told by its journals' names, and restored by `legacy`.
 //!
 //! From the takeover on a failure says that the old incarnation is fenced, and by which epoch
 //! ([`ClientError::AfterTakeover`]): the restore is repeated then.

@@ -237,9 +237,10 @@ async fn a_worker_gets_all_that_it_starts_from_and_others_of_the_directory_nothi
     assert_eq!(legacy.others, ["notes".parse().unwrap()]);
     assert!(report.refused.is_empty());
     assert!(legacy.cut.is_empty() && legacy.warnings.is_empty());
-    let known = client.endpoints(None, Some(&worker()), Floor::Linearizable);
+    let of = worker();
+    let known = client.endpoints(None, Some(&of), Floor::Linearizable);
     let known = known.await.unwrap().endpoints;
-    let control = known[&worker()].addresses.get("control");
+    let control = known[&of].addresses.get("control");
     assert_eq!(control, Some("new:3131"));
 }
 
