@@ -9,9 +9,9 @@ mod append;
 mod calls;
 mod directory;
 mod endpoints;
+mod legacy_restore;
 #[cfg(feature = "cli")]
 mod mirror_dir;
-mod legacy_restore;
 mod read;
 mod restore;
 

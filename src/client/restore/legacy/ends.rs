@@ -15,7 +15,7 @@ use crate::{
         evlog::{Entry, EventError, EventReader},
         ops::Tail,
     },
-    domain::{JournalName, Offset, TakenOver},
+    domain::{JournalName, Offset, TakenOver, WorkerRef},
     env::{
         fs::{self, File},
         task,
@@ -98,11 +98,7 @@ fn ops_end(
     read_records(file, tail.0, |_| Ok(()), failed)
 }
 
-fn not_readable(
-    worker: &crate::domain::WorkerRef,
-    name: &JournalName,
-    error: &EventError,
-) -> ClientError {
+fn not_readable(worker: &WorkerRef, name: &JournalName, error: &EventError) -> ClientError {
     ClientError::NotStartable {
         worker: worker.clone(),
         why: format!("journal {name}: {error}"),

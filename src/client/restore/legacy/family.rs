@@ -39,6 +39,14 @@ pub(super) struct Family {
     pub(super) logs: Vec<JournalName>,
 }
 
+/// What was found of a prefix.
+#[derive(Debug, Default)]
+struct Parts<'a> {
+    ops: Option<&'a JournalName>,
+    /// Where each part of the event log begins, unless the log is not rotated.
+    logs: Vec<(Option<u64>, &'a JournalName)>,
+}
+
 /// What is known of a journal before the takeover.
 pub(super) type Listed = BTreeMap<JournalName, (JournalKind, u64)>;
 
@@ -99,27 +107,24 @@ impl Family {
 
     /// Every ops journal with at least one part of an event log.
     fn all(listed: &Listed) -> Vec<Self> {
-        let mut found: BTreeMap<&str, (Option<&JournalName>, Vec<(Option<u64>, &JournalName)>)> =
-            BTreeMap::new();
+        let mut found = BTreeMap::<&str, Parts<'_>>::new();
         for (name, (kind, _)) in listed {
             let Some(LegacyName { prefix, part }) = LegacyName::of(name.as_str(), *kind) else {
                 continue;
             };
             let family = found.entry(prefix).or_default();
             match part {
-                LegacyPart::Ops => family.0 = Some(name),
-                LegacyPart::EventLog { start } => family.1.push((start, name)),
+                LegacyPart::Ops => family.ops = Some(name),
+                LegacyPart::EventLog { start } => family.logs.push((start, name)),
             }
         }
-        let family = |(prefix, (ops, mut logs)): (&str, (Option<&JournalName>, Vec<_>))| {
-            logs.sort_unstable();
+        let family = |(prefix, mut parts): (&str, Parts<'_>)| {
+            parts.logs.sort_unstable();
+            let ops = parts.ops.filter(|_| !parts.logs.is_empty())?;
             Some(Self {
                 prefix: prefix.to_owned(),
-                ops: ops.filter(|_| !logs.is_empty())?.clone(),
-                logs: logs
-                    .into_iter()
-                    .map(|(_, name): (_, &JournalName)| name.clone())
-                    .collect(),
+                ops: ops.clone(),
+                logs: parts.logs.iter().map(|(_, name)| (*name).clone()).collect(),
             })
         };
         found.into_iter().filter_map(family).collect()

@@ -14,6 +14,7 @@ mod ends;
 mod family;
 mod install;
 mod replay;
+mod steps;
 
 use tokio::sync::watch;
 
