@@ -11,8 +11,9 @@ use dos_cluster_tests::{
 use crate::journal;
 
 /// Commands whose stdout is no JSON document, with `-o json` or without, and why.
-const NO_JSON: [(&str, &str); 7] = [
+const NO_JSON: [(&str, &str); 8] = [
     ("serve", "a node: it prints nothing"),
+    ("gateway", "it serves legacy workers: it prints nothing"),
     ("dev", "it runs until Ctrl-C: see tour.rs"),
     ("demo", "a story for people: see demo.rs"),
     ("completions", "a script for a shell"),
