@@ -12,6 +12,8 @@ const ENTRY_BYTES: usize = 24;
 const HEADER_BYTES: usize = 16;
 /// What the length does not count.
 const LENGTH_BYTES: u64 = 4;
+/// The only version there is.
+const VERSION: u8 = 0;
 const WRITEV: u8 = 1;
 
 /// What an entry of `.checkpoint_ids` says.
@@ -110,7 +112,9 @@ impl CheckpointIdsScan {
         if total > bytes {
             return None;
         }
-        let writes = self.head.get(5) == Some(&WRITEV) && strings >= 2;
+        // Another version's record is passed over, as a replay passes over it.
+        let writes =
+            self.head.get(4) == Some(&VERSION) && self.head.get(5) == Some(&WRITEV) && strings >= 2;
         Some(Strings {
             bytes,
             path: if writes { size(0) } else { 0 },
