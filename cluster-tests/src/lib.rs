@@ -5,6 +5,7 @@
 //! TestNode      one process: start, kill -9, SIGTERM, pause, wipe; keeps its ports over restarts
 //! Load          a writer in the background, whose bytes are known at every offset
 //! raw           gRPC at one node, without the client library's help
+//! legacy        the old workers' protocol, written from its specification alone
 //! cli           the command line, with its exit code and its words
 //! logs          what the nodes wrote; a panic or an unlisted WARN or ERROR fails the test
 //! eventually    wait for a condition with a deadline; nothing here sleeps for an outcome
@@ -20,6 +21,7 @@
 pub mod cli;
 pub mod cluster;
 pub mod http;
+pub mod legacy;
 pub mod load;
 pub mod logs;
 pub mod node;
