@@ -23,7 +23,14 @@ impl GatewayProcess {
     /// # Panics
     /// When it does not.
     pub async fn start(endpoints: &str) -> Self {
-        let address = ports::free_address();
+        Self::start_at(endpoints, ports::free_address()).await
+    }
+
+    /// The same, at a given address.
+    ///
+    /// # Panics
+    /// When it does not listen.
+    pub async fn start_at(endpoints: &str, address: String) -> Self {
         let mut command = cli::command();
         command
             .env("DOS_CLUSTER_ENDPOINTS", endpoints)

@@ -26,6 +26,7 @@ mod legacy_hostile;
 mod legacy_protocol;
 mod legacy_restore;
 mod legacy_streams;
+mod legacy_vanished;
 mod line;
 mod membership;
 mod mirror;
