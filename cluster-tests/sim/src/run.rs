@@ -4,7 +4,7 @@ use std::{cell::RefCell, future::pending, panic::AssertUnwindSafe, time::Duratio
 
 use dos_cluster::{
     env::{rng, task::canary},
-    node::{Node, NodeConfig},
+    node::{Node, NodeConfig, config::LegacyListen},
 };
 use turmoil::Sim;
 
@@ -132,6 +132,8 @@ async fn serve(plan: Plan, name: &'static str) -> turmoil::Result {
         segment_bytes: plan.segment_bytes,
         state_memory_bytes: 1 << 20,
         request_timeout: Duration::from_secs(5),
+        legacy_listen: LegacyListen::Off,
+        ..NodeConfig::default()
     };
     let node = Node::start(config)
         .await
