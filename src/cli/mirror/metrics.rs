@@ -1,4 +1,4 @@
-//! `/metrics` of a mirror, in Prometheus' text format.
+//! `/metrics` of a mirror, in the text format of OpenMetrics, which Prometheus reads.
 
 use axum::{
     Router,
@@ -18,7 +18,7 @@ use crate::{
     env::net::TcpListener,
 };
 
-const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 type Labels = Vec<(&'static str, String)>;
 
