@@ -15,7 +15,10 @@ const NO_JSON: [(&str, &str); 8] = [
     ("serve", "a node: it prints nothing"),
     ("gateway", "it serves legacy workers: it prints nothing"),
     ("dev", "it runs until Ctrl-C: see tour.rs"),
-    ("demo", "a story for people: see demo.rs"),
+    (
+        "demo legacy",
+        "a story for people, as demo is: see demo_legacy.rs",
+    ),
     ("completions", "a script for a shell"),
     ("journal read", "the bytes of a journal"),
     ("endpoint watch", "a document a line: see endpoint.rs"),
