@@ -40,7 +40,7 @@ impl ClusterOptions {
             "--heartbeat",
             "100ms",
             "--election-timeout",
-            "500ms",
+            "1s",
             "--segment-bytes",
             "4MiB",
         ];

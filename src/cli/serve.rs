@@ -70,7 +70,7 @@ pub(super) struct Serve {
     /// How often a leader reports to its followers [default: 150ms]
     #[arg(long, value_name = "DURATION")]
     heartbeat: Option<String>,
-    /// Silence of the leader, once to twice this, after which a follower stands for election [default: 600ms]
+    /// Silence of the leader after which a follower stands for election, up to a fifth more [default: 900ms]
     #[arg(long, value_name = "DURATION")]
     election_timeout: Option<String>,
     /// Bytes of log after which a snapshot is made [default: 256MiB]

@@ -44,7 +44,7 @@ pub struct GroupOptions {
     pub snapshots_dir: std::path::PathBuf,
     /// How often a leader is heard. Also the deadline of one heartbeat, which is answered behind the log's syncs.
     pub heartbeat: Duration,
-    /// A follower that heard nothing for a random time between this and twice this asks for votes.
+    /// A follower that heard nothing for this, and a random time of up to a fifth more, asks for votes.
     pub election_timeout: Duration,
     /// A snapshot is built after this much log.
     pub snapshot_log_bytes: u64,
@@ -123,13 +123,25 @@ pub struct Group {
     stop: Arc<Notify>,
 }
 
+/// openraft's bounds, in milliseconds, for a follower that stands for election after `silence` of the leader and up to a fifth more.
+///
+/// A follower waits for the leader's lease, which is as long as the upper bound, and then for a time that is drawn between the
+/// two. The lower bound must be longer than a heartbeat.
+fn election_timeouts(heartbeat: u64, silence: u64) -> (u64, u64) {
+    let min = (silence * 2 / 5).max(heartbeat + heartbeat / 10 + 1);
+    let max = (silence * 3 / 5).max(min + (silence / 5).max(1));
+    (min, max)
+}
+
 fn config(options: &GroupOptions) -> Result<Config, StartError> {
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let (election_timeout_min, election_timeout_max) =
+        election_timeouts(millis(options.heartbeat), millis(options.election_timeout));
     let config = Config {
         cluster_name: options.identity.cluster.to_string(),
         heartbeat_interval: millis(options.heartbeat),
-        election_timeout_min: millis(options.election_timeout),
-        election_timeout_max: millis(options.election_timeout) * 2,
+        election_timeout_min,
+        election_timeout_max,
         max_payload_entries: 1024,
         snapshot_policy: SnapshotPolicy::Never, // compaction.rs decides, by bytes
         max_in_snapshot_log_to_keep: u64::MAX,
@@ -487,5 +499,26 @@ fn membership_error(error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) 
     match error {
         RaftError::APIError(error) => write_error(error),
         RaftError::Fatal(fatal) => ProposeError::Stopped(fatal.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_follower_waits_as_long_as_it_is_told_and_at_most_a_fifth_more() {
+        for (heartbeat, silence) in [(100, 1000), (150, 900), (100, 1500)] {
+            let (min, max) = election_timeouts(heartbeat, silence);
+            let waits = (max + min, max + max); // the lease, then the time that is drawn
+            assert_eq!(waits, (silence, silence * 6 / 5), "{heartbeat} {silence}");
+        }
+        for (heartbeat, silence) in [(10, 20), (10, 21), (150, 300), (10_000, 20_000)] {
+            let (min, max) = election_timeouts(heartbeat, silence);
+            assert!(
+                heartbeat < min && min < max && max + max < silence * 2,
+                "{min} {max}"
+            );
+        }
     }
 }

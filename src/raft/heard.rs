@@ -9,7 +9,7 @@ use std::{
 use crate::env::time::Instant;
 
 /// Election timeouts of silence after which a leader is not called one any more.
-const ELECTION_TIMEOUTS: u32 = 3;
+const ELECTION_TIMEOUTS: u32 = 2;
 
 /// Shared between the group and its service. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -43,11 +43,11 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_leader_that_is_silent_for_three_election_timeouts_was_not_heard_lately() {
+    async fn a_leader_that_is_silent_for_two_election_timeouts_was_not_heard_lately() {
         let heard = Heard::new(Duration::from_secs(1));
         assert!(!heard.lately());
         heard.clone().now();
-        crate::env::time::sleep(Duration::from_millis(2_999)).await;
+        crate::env::time::sleep(Duration::from_millis(1_999)).await;
         assert!(heard.lately());
         crate::env::time::sleep(Duration::from_millis(2)).await;
         assert!(!heard.lately());

@@ -127,7 +127,7 @@ async fn serve(plan: Plan, name: &'static str) -> turmoil::Result {
         peer_advertise: dial(CLIENT_PORT + 1),
         http_advertise: dial(CLIENT_PORT + 2),
         heartbeat: Duration::from_millis(100),
-        election_timeout: Duration::from_millis(500),
+        election_timeout: Duration::from_millis(1500),
         snapshot_log_bytes: plan.snapshot_log_bytes,
         segment_bytes: plan.segment_bytes,
         state_memory_bytes: 1 << 20,

@@ -80,7 +80,7 @@ settings! {
     ADVERTISE_HTTP = "advertise_http", "address of health and metrics that is shown, if it is not the one listened on",
         "HOST:PORT that others can dial, such as n1.example.org:7422";
     HEARTBEAT = "heartbeat", "how often a leader reports to its followers", "10ms to 10s, such as 200ms";
-    ELECTION_TIMEOUT = "election_timeout", "silence of the leader after which a follower stands for election (one to two times this)",
+    ELECTION_TIMEOUT = "election_timeout", "silence of the leader after which a follower stands for election (up to a fifth longer)",
         "at least twice the heartbeat and at most 60s, such as 1s";
     SNAPSHOT_LOG_BYTES = "snapshot_log_bytes", "bytes of log after which a snapshot is made and old log recycled",
         "4MiB to 1TiB, not less than segment_bytes, such as 256MiB";
@@ -112,7 +112,7 @@ pub struct NodeConfig {
     pub http_advertise: Option<String>,
     /// How often a leader reports to its followers.
     pub heartbeat: Duration,
-    /// A follower that hears nothing for one to two times this stands for election.
+    /// A follower that hears nothing for this, and up to a fifth longer, stands for election.
     pub election_timeout: Duration,
     /// Bytes of log after which a snapshot is made.
     pub snapshot_log_bytes: u64,
@@ -139,7 +139,7 @@ impl Default for NodeConfig {
             peer_advertise: None,
             http_advertise: None,
             heartbeat: Duration::from_millis(150),
-            election_timeout: Duration::from_millis(600),
+            election_timeout: Duration::from_millis(900),
             snapshot_log_bytes: 256 * MIB,
             segment_bytes: 64 * MIB,
             state_memory_bytes: 128 * MIB,
