@@ -2,9 +2,7 @@
 
 use std::str;
 
-use crate::domain::{
-    JobName, JournalKind, JournalName, JournalRef, NameError, WorkerName, WorkerRef,
-};
+use crate::domain::{JobName, JournalName, JournalRef, NameError, WorkerName, WorkerRef};
 
 /// Why a directory or file is none of the cluster's. The texts hold no path of the server.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,32 +40,16 @@ pub(super) fn journal(job: &JobName, dir: &[u8], file: &[u8]) -> Result<JournalR
     Ok(owner.journal(JournalName::new(name)?))
 }
 
-/// What a legacy worker writes to a journal of that name.
-pub(super) fn kind(journal: &JournalName) -> JournalKind {
-    let name = journal.as_str();
-    if name.ends_with(".journal") && !name.ends_with(".evlog.journal") {
-        JournalKind::Ops
-    } else {
-        JournalKind::Raw
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_is_a_worker_and_a_file_a_journal_of_the_kind_that_its_name_says() {
+    fn a_directory_is_a_worker_and_a_file_a_journal() {
         let job = JobName::new("wallaroo").unwrap();
-        for (name, wanted) in [
-            ("Multi Partition-w2.journal", JournalKind::Ops),
-            ("a-w2.evlog.journal", JournalKind::Raw),
-            ("a-w2-00000000000000ff.evlog.journal", JournalKind::Raw),
-            ("errout.txt", JournalKind::Raw),
-        ] {
+        for name in ["Multi Partition-w2.journal", "errout.txt"] {
             let journal = journal(&job, b"w2", name.as_bytes()).unwrap();
             assert_eq!(journal.to_string(), format!("wallaroo/w2/{name}"));
-            assert_eq!(kind(&journal.journal), wanted, "{name}");
         }
         assert_eq!(worker(&job, b""), Ok(None));
         assert_eq!(journal(&job, b"", b"f"), Err(NameFault::Root));

@@ -1,9 +1,9 @@
 //! What the legacy commands need of the cluster, in terms of its client.
 
-use super::{budget::Share, names};
+use super::budget::Share;
 use crate::{
     client::{AppendOptions, AppendStream, Client, ClientError, Floor},
-    domain::{JobName, JournalRef, Offset, Rejected, WorkerRef, Writer},
+    domain::{JobName, JournalRef, Offset, Rejected, WorkerRef, Writer, legacy::kind_by_name},
     pb,
 };
 
@@ -103,7 +103,7 @@ pub(super) async fn open(
         give_up_after: None,
         over: Some(seen.writer),
     };
-    let kind = names::kind(&journal.journal);
+    let kind = kind_by_name(journal.journal.as_str());
     let expected = Some(Offset(seen.tail));
     AppendStream::open(client, journal, kind, epoch, expected, options).await
 }

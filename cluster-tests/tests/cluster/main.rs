@@ -23,6 +23,7 @@ mod foreign;
 mod health;
 mod joining;
 mod legacy_hostile;
+mod legacy_line;
 mod legacy_protocol;
 mod legacy_restore;
 mod legacy_streams;
