@@ -81,6 +81,7 @@ async fn bad_frames_a_peer_that_never_reads_and_ten_thousand_idle_connections_hu
     others_are_answered(&address).await;
 
     phase("ten thousand idle connections");
+    dos_cluster::env::limits::raise_open_files().unwrap(); // this end of them needs as many
     let mut idle = Vec::new();
     for _ in 0..IDLE_CONNECTIONS {
         match timeout(Duration::from_secs(2), TcpStream::connect(&address)).await {
