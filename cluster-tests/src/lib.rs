@@ -7,6 +7,7 @@
 //! raw           gRPC at one node, without the client library's help
 //! legacy        the old workers' protocol, written from its specification alone
 //! cli           the command line, with its exit code and its words
+//! processes     what a command has started, and that it is gone
 //! logs          what the nodes wrote; a panic or an unlisted WARN or ERROR fails the test
 //! eventually    wait for a condition with a deadline; nothing here sleeps for an outcome
 //! ```
@@ -26,6 +27,7 @@ pub mod load;
 pub mod logs;
 pub mod node;
 pub mod ports;
+pub mod processes;
 pub mod raw;
 pub mod wait;
 

@@ -7,7 +7,7 @@ use clap::Args;
 use super::{
     Context, dev,
     exit::{Exit, Failure},
-    serve,
+    log::{self, LogFormat},
 };
 use crate::{
     client::Client,
@@ -54,7 +54,7 @@ pub(super) struct GatewayCommand {
 
 impl GatewayCommand {
     pub(super) async fn run(self, context: &Context) -> Result<Exit, Failure> {
-        serve::start_log(&self.log, serve::LogFormat::Text)?;
+        log::start(&self.log, LogFormat::Text)?;
         let stop = dev::stop_signal()?;
         let listener = bind(&self.listen).await?;
         let gateway = start(listener, &context.endpoints, self.job)?;

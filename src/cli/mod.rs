@@ -19,6 +19,7 @@ mod init;
 mod join;
 mod journal;
 mod leader;
+mod log;
 mod member;
 mod mirror;
 mod output;

@@ -1,19 +1,14 @@
 //! `dos-cluster serve`: one node, until a signal.
 
-use std::{
-    future::Future,
-    io::{ErrorKind, IsTerminal},
-    os::fd::AsFd,
-    path::PathBuf,
-};
+use std::{future::Future, io::ErrorKind, os::fd::AsFd, path::PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use tokio::{io::AsyncReadExt, net::unix::pipe};
-use tracing_subscriber::EnvFilter;
 
 use super::{
     exit::{self, Exit, Failure},
     gateway,
+    log::{self, LogFormat},
     signals::Signals,
 };
 use crate::{
@@ -116,15 +111,6 @@ pub(super) struct Serve {
 /// For `dev`, whose end no signal may tell.
 pub(super) const UNTIL_STDIN_CLOSES: &str = "--until-stdin-closes";
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub(super) enum LogFormat {
-    /// Lines for people
-    #[default]
-    Text,
-    /// One JSON object a line
-    Json,
-}
-
 impl Serve {
     pub(super) async fn run(self) -> Result<Exit, Failure> {
         let variables = std::env::vars_os();
@@ -135,7 +121,7 @@ impl Serve {
             ))
         });
         let config = self.node_config(ConfigLayer::from_environment(variables))?;
-        start_log(&self.log, self.log_format)?;
+        log::start(&self.log, self.log_format)?;
         abort_on_panic();
         let mut stop = Stop {
             signals: Signals::install()?,
@@ -276,20 +262,6 @@ async fn run_until(
         },
         () = hurry => Err(Failure::error("stopped by a second signal before the drain had ended; nothing acknowledged is lost")),
     }
-}
-
-pub(super) fn start_log(filter: &str, format: LogFormat) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(filter)
-        .map_err(|error| Failure::usage(format!("cannot log by {filter:?}: {error}")))?;
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    let set = match format {
-        LogFormat::Text => log.try_init(),
-        LogFormat::Json => log.json().try_init(),
-    };
-    set.map_err(|error| Failure::error(format!("cannot log: {error}")))
 }
 
 /// A panic is a bug; a node that has met one must not go on answering.

@@ -37,13 +37,9 @@ pub(super) fn read_records(
     failed: impl Fn(RecordsError) -> ClientError,
 ) -> Result<Tail, ClientError> {
     let mut reader = OpReader::new(0);
-    let mut at = 0;
-    while at < length {
-        let bytes = usize::try_from(length - at).map_or(BLOCK_BYTES, |rest| rest.min(BLOCK_BYTES));
-        let mut block = BytesMut::zeroed(bytes);
-        fs::read_exact_at(file, &mut block, at).map_err(|e| failed(RecordsError::Read(e)))?;
-        at += bytes as u64;
-        reader.push(block.freeze());
+    for block in blocks(file, length) {
+        let (_, block) = block.map_err(|e| failed(RecordsError::Read(e)))?;
+        reader.push(block);
         loop {
             match reader.next_record() {
                 Ok(Some(record)) => each(record)?,
@@ -155,6 +151,24 @@ pub(super) fn read_block(file: &File, at: Offset, bytes: usize) -> std::io::Resu
     let mut block = BytesMut::zeroed(bytes);
     fs::read_exact_at(file, &mut block, at.0)?;
     Ok(block.freeze())
+}
+
+/// The first `length` bytes of a file, block by block, each with its offset. Nothing can be said of what follows an error.
+pub(super) fn blocks(
+    file: &File,
+    length: u64,
+) -> impl Iterator<Item = std::io::Result<(Offset, Bytes)>> {
+    let mut at = Offset::ZERO;
+    std::iter::from_fn(move || {
+        let rest = Offset(length).since(at);
+        if rest == 0 {
+            return None;
+        }
+        let bytes = usize::try_from(rest).map_or(BLOCK_BYTES, |rest| rest.min(BLOCK_BYTES));
+        let from = at;
+        at = Offset(from.0 + bytes as u64);
+        Some(read_block(file, from, bytes).map(|block| (from, block)))
+    })
 }
 
 #[cfg(test)]

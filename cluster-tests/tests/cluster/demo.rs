@@ -8,7 +8,9 @@ use std::{
 };
 
 use dos_cluster_tests::{
-    CliOutput, cli, cluster::SETTLE_WITHIN, eventually, load::scramble, wait::check,
+    CliOutput, cli,
+    load::scramble,
+    processes::{ends_with_all_in, processes_in},
 };
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -38,17 +40,6 @@ fn command(dir: &Path, lines: u64) -> Command {
 
 async fn demo(dir: &Path, lines: u64) -> CliOutput {
     cli::run(command(dir, lines), &[]).await
-}
-
-/// Processes that have a directory in their command line.
-fn processes_in(dir: &Path) -> Vec<String> {
-    let processes = std::fs::read_dir("/proc").unwrap();
-    let lines = processes.filter_map(|process| {
-        let line = std::fs::read(process.ok()?.path().join("cmdline")).ok()?;
-        Some(String::from_utf8_lossy(&line).replace('\0', " "))
-    });
-    let place = dir.to_str().unwrap();
-    lines.filter(|line| line.contains(place)).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -89,17 +80,5 @@ async fn a_demo_that_is_stopped_takes_everything_with_it() {
     assert!(lines.any(|line| line.contains("at work")));
     assert!(processes_in(dir.path()).len() > 3, "servers and workers");
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-    let ended = eventually("it ends", SETTLE_WITHIN, async || {
-        child
-            .try_wait()
-            .unwrap()
-            .ok_or_else(|| "it runs".to_owned())
-    })
-    .await;
-    assert_eq!(ended.code(), Some(1));
-    eventually("so does what it started", SETTLE_WITHIN, async || {
-        let left = processes_in(dir.path());
-        check(left.is_empty(), || format!("{left:?}"))
-    })
-    .await;
+    assert_eq!(ends_with_all_in(&mut child, dir.path()).await, Some(1));
 }

@@ -40,19 +40,10 @@ pub(super) struct Replayed {
 
 impl Replayed {
     /// The report of each journal.
-    pub(super) fn journals(&self, taken: &TakenOver, mut fetched: Fetched) -> Vec<RestoredJournal> {
-        let journal = |(name, (_, kind, tail)): (&JournalName, &(_, JournalKind, Offset))| {
-            let (records, unknown_records) = self.records.get(name).copied().unwrap_or_default();
-            RestoredJournal {
-                name: name.clone(),
-                kind: *kind,
-                bytes: tail.0,
-                members: fetched.remove(name).unwrap_or_default(),
-                records,
-                unknown_records,
-            }
-        };
-        taken.journals.iter().map(journal).collect()
+    pub(super) fn journals(&self, taken: &TakenOver, fetched: Fetched) -> Vec<RestoredJournal> {
+        RestoredJournal::all(taken, fetched, |name| {
+            self.records.get(name).copied().unwrap_or_default()
+        })
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use super::LegacyReport;
+use super::{LegacyReport, fetch::Fetched};
 use crate::{
     client::replay::Refusal,
-    domain::{CheckpointId, Epoch, JournalKind, JournalName, Offset},
+    domain::{CheckpointId, Epoch, JournalKind, JournalName, Offset, TakenOver},
 };
 
 /// One journal that was restored.
@@ -23,6 +23,28 @@ pub struct RestoredJournal {
     pub records: u64,
     /// Records of a newer version or an unknown op, which were passed over.
     pub unknown_records: u64,
+}
+
+impl RestoredJournal {
+    /// Every journal of a takeover. `records` answers how many of a journal's records were replayed, and how many passed over.
+    pub(super) fn all(
+        taken: &TakenOver,
+        mut fetched: Fetched,
+        records: impl Fn(&JournalName) -> (u64, u64),
+    ) -> Vec<Self> {
+        let journal = |(name, (_, kind, tail)): (&JournalName, &(_, JournalKind, Offset))| {
+            let (records, unknown_records) = records(name);
+            Self {
+                name: name.clone(),
+                kind: *kind,
+                bytes: tail.0,
+                members: fetched.remove(name).unwrap_or_default(),
+                records,
+                unknown_records,
+            }
+        };
+        taken.journals.iter().map(journal).collect()
+    }
 }
 
 /// A path that an op named and that was not touched.

@@ -5,11 +5,7 @@ use std::collections::BTreeMap;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::REPLY_BYTES_MAX;
-
-/// What the name of an event log ends in.
-const EVENT_LOG: &[u8] = b".evlog.journal";
-/// Digits of the running byte count in the name of a chunk of a rotated event log: `P-0123456789abcdef.evlog.journal`.
-const CHUNK_DIGITS: usize = 16;
+use crate::domain::legacy::{LegacyName, LegacyPart, kind_by_name};
 
 /// One line of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,12 +27,15 @@ impl Listed {
     }
 
     /// The event log that this is a chunk of, and which; `None` for any other file.
-    fn chunk(&self) -> Option<(&[u8], &[u8])> {
-        let stem = self.name.strip_suffix(EVENT_LOG)?;
-        let (owner, digits) = stem.split_at_checked(stem.len().checked_sub(CHUNK_DIGITS)?)?;
-        let owner = owner.strip_suffix(b"-")?;
-        let is_count = digits.iter().all(u8::is_ascii_hexdigit);
-        is_count.then_some((owner, digits))
+    fn chunk(&self) -> Option<(&str, u64)> {
+        let name = std::str::from_utf8(&self.name).ok()?;
+        match LegacyName::of(name, kind_by_name(name))? {
+            LegacyName {
+                prefix,
+                part: LegacyPart::EventLog { start },
+            } => Some((prefix, start?)),
+            _ => None,
+        }
     }
 }
 

@@ -2,13 +2,11 @@
 
 use std::path::Path;
 
-use bytes::BytesMut;
-
 use super::family::Family;
 use crate::{
     client::{
         Client, ClientError,
-        local_journal::{BLOCK_BYTES, RecordsError, read_records},
+        local_journal::{RecordsError, blocks, read_records},
         restore::{RestoreOptions, takeover},
     },
     codec::{
@@ -114,13 +112,9 @@ pub(super) fn read_events(
     mut each: impl FnMut(Entry),
 ) -> Result<Result<Tail, EventError>, ClientError> {
     let mut reader = EventReader::new(0);
-    let mut at = 0;
-    while at < length {
-        let bytes = usize::try_from(length - at).map_or(BLOCK_BYTES, |rest| rest.min(BLOCK_BYTES));
-        let mut block = BytesMut::zeroed(bytes);
-        fs::read_exact_at(file, &mut block, at).map_err(|e| ClientError::local("read", path, e))?;
-        at += bytes as u64;
-        reader.push(block.freeze());
+    for block in blocks(file, length) {
+        let (_, block) = block.map_err(|e| ClientError::local("read", path, e))?;
+        reader.push(block);
         loop {
             match reader.next_entry() {
                 Ok(Some(entry)) => each(entry),

@@ -16,8 +16,6 @@ use std::{
     sync::Arc,
 };
 
-use bytes::BytesMut;
-
 use super::{
     family::Family,
     steps::{Step, steps},
@@ -25,7 +23,7 @@ use super::{
 use crate::{
     client::{
         ClientError, WorkerIdentity, files::sync_tree, identity::DirectoryLock,
-        local_journal::BLOCK_BYTES, restore::RestoreOptions,
+        local_journal::blocks, restore::RestoreOptions,
     },
     domain::{Addresses, Epoch, JournalName},
     env::fs,
@@ -284,14 +282,9 @@ fn copy(from: &Path, to: &Path) -> Result<(), ClientError> {
         .map_err(|e| ClientError::local("look at", from, e))?
         .len();
     let target = fs::open_or_create(to).map_err(|e| ClientError::local("create", to, e))?;
-    let mut at = 0;
-    while at < length {
-        let bytes = usize::try_from(length - at).map_or(BLOCK_BYTES, |rest| rest.min(BLOCK_BYTES));
-        let mut block = BytesMut::zeroed(bytes);
-        fs::read_exact_at(&source, &mut block, at)
-            .map_err(|e| ClientError::local("read", from, e))?;
-        fs::write_all_at(&target, &block, at).map_err(|e| ClientError::local("write", to, e))?;
-        at += bytes as u64;
+    for block in blocks(&source, length) {
+        let (at, block) = block.map_err(|e| ClientError::local("read", from, e))?;
+        fs::write_all_at(&target, &block, at.0).map_err(|e| ClientError::local("write", to, e))?;
     }
     Ok(())
 }

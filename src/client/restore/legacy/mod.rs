@@ -175,12 +175,13 @@ impl Restore<'_> {
             checkpoint: taken.checkpoint,
             log_index: taken.log_index,
             files: legacy.files.len().saturating_sub(journals) as u64,
-            journals: restored(
-                taken,
-                &family,
-                fetched,
-                (replayed.records, replayed.unknown_records),
-            ),
+            journals: RestoredJournal::all(taken, fetched, |name| {
+                if *name == family.ops {
+                    (replayed.records, replayed.unknown_records)
+                } else {
+                    (0, 0)
+                }
+            }),
             refused: replayed.refused,
             torn: Vec::new(),
             left,
@@ -263,25 +264,4 @@ fn cut_tails(taken: &TakenOver, family: &Family) -> Vec<CutTail> {
         })
     };
     cut.filter_map(tail).collect()
-}
-
-fn restored(
-    taken: &TakenOver,
-    family: &Family,
-    mut fetched: Fetched,
-    counts: (u64, u64),
-) -> Vec<RestoredJournal> {
-    let journals = taken.journals.iter();
-    let journal = journals.map(|(name, (_, kind, tail))| {
-        let (records, unknown_records) = if *name == family.ops { counts } else { (0, 0) };
-        RestoredJournal {
-            name: name.clone(),
-            kind: *kind,
-            bytes: tail.0,
-            members: fetched.remove(name).unwrap_or_default(),
-            records,
-            unknown_records,
-        }
-    });
-    journal.collect()
 }
