@@ -19,7 +19,7 @@ use crate::{
 /// How long a cluster may take to elect, to recover or to agree, however busy the machine.
 pub const SETTLE_WITHIN: Duration = Duration::from_secs(30);
 /// Clusters that run at once: more of them would only slow each other down.
-const CLUSTERS_MAX: usize = 2;
+const CLUSTERS_MAX: u32 = 2;
 /// Lines of a node's log that are shown when a test fails.
 const SHOWN_LINES: usize = 40;
 
@@ -92,9 +92,20 @@ impl TestCluster {
 
     /// Nodes that wait for `init`.
     pub async fn waiting(options: ClusterOptions) -> Self {
+        Self::within(1, options).await
+    }
+
+    /// A cluster, formed and ready, while no other of this process runs; for tests that hold it to a time.
+    pub async fn alone(options: ClusterOptions) -> Self {
+        let cluster = Self::within(CLUSTERS_MAX, options).await;
+        cluster.init().await;
+        cluster
+    }
+
+    async fn within(permits: u32, options: ClusterOptions) -> Self {
         static RUNNING: OnceLock<Semaphore> = OnceLock::new();
-        let running = RUNNING.get_or_init(|| Semaphore::new(CLUSTERS_MAX));
-        let permit = running.acquire().await.unwrap();
+        let running = RUNNING.get_or_init(|| Semaphore::new(CLUSTERS_MAX as usize));
+        let permit = running.acquire_many(permits).await.unwrap();
         Self::make(options, Some(permit)).await
     }
 

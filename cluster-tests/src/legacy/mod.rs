@@ -44,7 +44,6 @@ pub struct LegacyClient {
     socket: TcpStream,
     /// The longest that `u`, `l` or `a` took.
     pub slowest: Duration,
-    within: Duration,
 }
 
 /// A request: the frame around a command byte and its arguments.
@@ -97,17 +96,7 @@ impl LegacyClient {
         Self {
             socket,
             slowest: Duration::ZERO,
-            within: ANSWER_WITHIN,
         }
-    }
-
-    /// Selects a directory as a client that waits this long for `u`, `l` and `a`, where the test looks at
-    /// [`slowest`](Self::slowest) itself.
-    pub async fn patient(address: &str, dir: &str, within: Duration) -> Self {
-        let mut client = Self::connect(address).await;
-        client.within = within;
-        client.use_dir(dir).await;
-        client
     }
 
     /// Connects, and selects a directory.
@@ -147,7 +136,7 @@ impl LegacyClient {
         let shown = String::from_utf8_lossy(payload).into_owned();
         let began = Instant::now();
         self.send(&frame(payload)).await;
-        let reply = read_frame(&mut self.socket, self.within).await;
+        let reply = read_frame(&mut self.socket, ANSWER_WITHIN).await;
         self.slowest = self.slowest.max(began.elapsed());
         let reply = reply.unwrap_or_else(|| panic!("closed instead of a reply to {shown:?}"));
         assert!(reply.len() <= REPLY_BYTES_MAX, "{} bytes", reply.len());

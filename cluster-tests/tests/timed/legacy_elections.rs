@@ -1,0 +1,133 @@
+//! Old workers while the leader is killed: they wait for an answer for two seconds, then connect again; here none has to.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering::SeqCst},
+    time::{Duration, Instant},
+};
+
+use dos_cluster_tests::{
+    ClusterOptions, TestCluster, assert_pattern,
+    legacy::{GatewayProcess, LegacyClient, LegacyStream},
+    pattern, phase,
+};
+
+const COMMIT_WITHIN: Duration = Duration::from_secs(10);
+const NAME: &str = "app-w.journal";
+
+async fn open(address: &str) -> LegacyStream {
+    let client = LegacyClient::in_dir(address, "w").await;
+    client.append(NAME, 0).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_through_a_gateway_outlives_the_leader_and_every_byte_lands_once() {
+    let mut cluster = TestCluster::alone(ClusterOptions::new(3)).await;
+    let gateway = GatewayProcess::start(&cluster.endpoints()).await;
+    let leader = cluster.leader().await;
+    let survivors: Vec<usize> = (0..3).filter(|place| *place != leader).collect();
+    let total = 4 << 20;
+    let bytes = pattern(7, 0, total);
+
+    phase("stream, and kill the leader in the middle");
+    let mut stream = open(&gateway.address).await;
+    let mut slowest = Duration::ZERO;
+    let mut at_kill = 0;
+    for (index, part) in bytes.chunks(64 << 10).enumerate() {
+        stream.send(part).await;
+        if index == 31 {
+            stream.status(COMMIT_WITHIN).await.unwrap();
+            at_kill = stream.last.synced;
+            cluster.nodes[leader].kill9();
+            for place in survivors.iter().chain(&survivors).chain(&survivors) {
+                let address = cluster.nodes[*place].legacy_address();
+                let mut looker = LegacyClient::in_dir(address, "w").await;
+                let line = looker.find(NAME).await.unwrap();
+                assert!(line.size >= at_kill, "{line:?} after {at_kill} was synced");
+                slowest = slowest.max(looker.slowest);
+            }
+        }
+    }
+    println!("{at_kill} synced at the kill; the slowest answer took {slowest:?}");
+    let paused = stream.synced(Duration::from_secs(30)).await;
+    println!("synced again after {paused:?}");
+    stream.finish(COMMIT_WITHIN).await;
+
+    phase("every survivor has every byte once");
+    for place in survivors {
+        let address = cluster.nodes[place].legacy_address();
+        let mut looker = LegacyClient::in_dir(address, "w").await;
+        let got = looker.get(NAME, 0, 0).await.unwrap();
+        assert_eq!(got.len(), total);
+        assert_pattern(7, 0, &got);
+    }
+    cluster.start_all();
+    cluster.ready().await;
+    cluster.finish().await;
+}
+
+/// Asks one node for listings, parts and locks until `end`; none may be late, or show less than was synced before it was asked.
+async fn ask_until(end: Instant, place: usize, address: &str, synced: &AtomicU64) -> Duration {
+    let mut slowest = Duration::ZERO;
+    let mut round = 0;
+    while Instant::now() < end {
+        let floor = synced.load(SeqCst);
+        let mut looker = LegacyClient::in_dir(address, "w").await;
+        let line = looker.find(NAME).await.expect("it is there");
+        assert!(line.size >= floor, "ls {} of {floor}", line.size);
+        let floor = synced.load(SeqCst);
+        let got = looker.get(NAME, 0, 0).await.unwrap();
+        assert!(got.len() as u64 >= floor, "get {} of {floor}", got.len());
+        assert_pattern(9, 0, &got);
+        slowest = slowest.max(looker.slowest);
+
+        let mut opener = LegacyClient::in_dir(address, "others").await;
+        let name = format!("n{place}-{round}.journal");
+        let reply = opener.ask_in_time(format!("a{name}\t0").as_bytes()).await;
+        slowest = slowest.max(opener.slowest);
+        let stream = opener.appending(reply, 0).await.unwrap();
+        stream.finish(Duration::from_secs(20)).await;
+        round += 1;
+    }
+    assert!(round > 3, "only {round} rounds");
+    slowest
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn listings_and_appends_are_answered_in_time_while_the_leader_is_killed() {
+    let mut cluster = TestCluster::alone(ClusterOptions::new(3)).await;
+    let leader = cluster.leader().await;
+    let survivors: Vec<usize> = (0..3).filter(|place| *place != leader).collect();
+    let [one, other] = [0, 1].map(|index| survivors[index]);
+    let [here, there] = [one, other].map(|place| cluster.nodes[place].legacy_address().to_owned());
+    let synced = AtomicU64::new(0);
+    let bytes = pattern(9, 0, 64 << 10);
+    let mut stream = open(&here).await;
+    stream.send(&bytes[..100]).await;
+    stream.synced(COMMIT_WITHIN).await;
+    synced.store(100, SeqCst);
+
+    phase("kill the leader while both survivors are asked, and one is written to");
+    let end = Instant::now() + Duration::from_secs(5);
+    let write = async {
+        for part in bytes[100..].chunks(512) {
+            stream.send(part).await;
+            stream.synced(Duration::from_secs(30)).await;
+            synced.store(stream.last.synced, SeqCst);
+        }
+        stream.finish(COMMIT_WITHIN).await;
+    };
+    let kill = async {
+        tokio::time::sleep(Duration::from_millis(500)).await; // the fault comes in the middle, whenever that is
+        cluster.nodes[leader].kill9();
+    };
+    let ((), (), slow_here, slow_there) = tokio::join!(
+        write,
+        kill,
+        ask_until(end, one, &here, &synced),
+        ask_until(end, other, &there, &synced)
+    );
+    println!("slowest answers: {slow_here:?} and {slow_there:?}");
+    cluster.start_all();
+    cluster.ready().await;
+    cluster.finish().await;
+}
