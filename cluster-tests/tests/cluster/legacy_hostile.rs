@@ -49,6 +49,15 @@ async fn bad_frames_a_peer_that_never_reads_and_ten_thousand_idle_connections_hu
     socket.write_all(&garbage).await.ok(); // it may be closed by then
     others_are_answered(&address).await;
 
+    phase("a peer that sends byte by byte, others in between");
+    let mut slow = LegacyClient::connect(&address).await;
+    for byte in [frame(b"uslow"), frame(b"l")].concat() {
+        slow.send(&[byte]).await;
+        others_are_answered(&address).await;
+    }
+    assert_eq!(slow.reply().await, Some(b"ok".to_vec()), "u");
+    assert_eq!(slow.reply().await, Some(Vec::new()), "l");
+
     phase("a peer that never reads while it sends 64 MiB");
     let mut socket = TcpStream::connect(&address).await.unwrap();
     let requests = [frame(b"udeaf"), append_request("deaf.evlog.journal", 0)].concat();

@@ -1,6 +1,6 @@
 //! Restore of a legacy worker with one command: the files that it starts from, and journals that it can go on with.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use dos_cluster::{
@@ -11,10 +11,11 @@ use dos_cluster::{
     },
     domain::{Epoch, JournalKind},
 };
-use dos_cluster_tests::{CliOutput, TestCluster, phase};
+use dos_cluster_tests::{CliOutput, TestCluster, legacy::LegacyClient, phase};
 
 use crate::journal;
 
+const CLOSED_WITHIN: Duration = Duration::from_secs(10);
 /// Application and worker.
 const P: &str = "Multi Partition Detector-worker2";
 const OPS: &str = "wallaroo/worker2/Multi Partition Detector-worker2.journal";
@@ -154,6 +155,9 @@ async fn a_legacy_worker_is_restored_by_one_command_and_nothing_is_left_to_do_by
     assert!(files(&shared, &["neighbour"]).is_empty());
 
     phase("everything durable comes back, without what is torn, here and in the cluster");
+    let old = LegacyClient::in_dir(cluster.nodes[1].legacy_address(), "worker2").await;
+    let torn_end = ops_end as u64 + 50;
+    let mut old = old.append(&format!("{P}.journal"), torn_end).await.unwrap();
     let restored = restore(&cluster, &shared, &[]).await.done();
     let report = restored.json();
     let cut = serde_json::json!([
@@ -166,6 +170,9 @@ async fn a_legacy_worker_is_restored_by_one_command_and_nothing_is_left_to_do_by
         restored.stderr.contains("50 bytes behind it are gone"),
         "{restored:?}"
     );
+    phase("the old incarnation, believed dead, is cut off, and nothing more of it lands");
+    old.send(b"late bytes of the old incarnation").await;
+    while old.status(CLOSED_WITHIN).await.is_some() {}
     assert_resumes(&cluster, &shared).await;
     let log = [events(1), events(2)].concat();
     let expected = [

@@ -410,6 +410,58 @@ async fn what_a_worker_could_not_start_from_is_not_put_into_place() {
 }
 
 #[tokio::test]
+async fn what_an_operator_should_know_before_a_start_is_said() {
+    let (zero, twice) = (events(&[Event::CheckpointId(0)]), checkpoint(1).repeat(2));
+    let whole = format!("{P}.evlog.journal");
+    let part = |start: usize| format!("{P}-{start:016x}.evlog.journal");
+    let first = [zero.clone(), checkpoint(1)].concat();
+    let behind = checkpoint(2);
+    let behind = &behind[..behind.len() - events(&[Event::CheckpointId(2)]).len()];
+    let initializers: Vec<u8> = ["local-topology", "workers", "tcp-control"]
+        .map(|suffix| write_at(0, &format!("{P}.{suffix}"), b"x"))
+        .concat();
+    let others = [started(), complete(1)].concat();
+    let initializers = [initializers, complete(0), complete(1)].concat();
+    let table = [
+        (
+            &others,
+            vec![(whole.clone(), [zero, twice].concat())],
+            &["checkpoint 1 is 2 times", "takes the first one"][..],
+        ),
+        (
+            &others,
+            vec![
+                (part(0), first.clone()),
+                (part(first.len()), behind.to_vec()),
+            ],
+            &["checkpoint 1 is in", "before the last part"],
+        ),
+        (
+            &initializers,
+            vec![(whole, first)],
+            &["tcp-data", "only the initializer starts without"],
+        ),
+    ];
+    for (ops, logs, parts) in table {
+        let cluster = FakeCluster::start(1).await;
+        let client = cluster.client(&[0]);
+        for (name, bytes) in logs {
+            put(&client, &name, &bytes).await;
+        }
+        put(&client, &format!("{P}.journal"), ops).await;
+        let temp = tempfile::tempdir().unwrap();
+        let report = client.restore(options(temp.path()), &quiet).await.unwrap();
+        assert_resumes(&cluster, temp.path(), &report);
+        let legacy = report.legacy.unwrap();
+        assert_eq!(legacy.rolls_back_to.number, 1);
+        let [warning] = legacy.warnings.try_into().unwrap();
+        for part in parts {
+            assert!(warning.contains(part), "{part}: {warning}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_worker_that_was_shut_down_comes_back_at_a_checkpoint_of_before() {
     let log = [events(&[Event::CheckpointId(0)]), checkpoint(1)].concat();
     let ops = [started(), complete(1), remove(&format!("{P}.workers"))].concat();
