@@ -7,6 +7,8 @@
 //! ```
 //! `P` is application and worker, such as `Multi Partition Detector-worker2`.
 
+use std::collections::BTreeMap;
+
 use super::journal::JournalKind;
 
 const OPS_SUFFIX: &str = ".journal";
@@ -57,6 +59,48 @@ impl<'a> LegacyName<'a> {
             }
         }
     }
+}
+
+/// The journals of one application and worker, as the caller knows them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LegacyFamily<T> {
+    /// The file operations.
+    pub ops: Option<T>,
+    /// The parts of the event log, in its order: where each begins, unless the log is not rotated.
+    pub logs: Vec<(Option<u64>, T)>,
+}
+
+/// Which of a worker's journals belong together, by their prefix. A complete family has an ops journal and a part of an event log.
+pub fn families<'a, T: Ord>(
+    journals: impl IntoIterator<Item = (&'a str, JournalKind, T)>,
+) -> BTreeMap<&'a str, LegacyFamily<T>> {
+    let mut found = BTreeMap::new();
+    for (name, kind, journal) in journals {
+        let Some(LegacyName { prefix, part }) = LegacyName::of(name, kind) else {
+            continue;
+        };
+        let none = LegacyFamily {
+            ops: None,
+            logs: Vec::new(),
+        };
+        let family = found.entry(prefix).or_insert(none);
+        match part {
+            LegacyPart::Ops => family.ops = Some(journal),
+            LegacyPart::EventLog { start } => family.logs.push((start, journal)),
+        }
+    }
+    for family in found.values_mut() {
+        family.logs.sort_unstable();
+    }
+    found
+}
+
+/// What comes behind the number of a rotated event log's file: `evlog` behind `-0000000000001a2b.`.
+#[must_use]
+pub fn behind_start(rest: &[u8]) -> Option<&[u8]> {
+    let (digits, rest) = rest.strip_prefix(b"-")?.split_at_checked(START_DIGITS)?;
+    let is_start = digits.iter().all(u8::is_ascii_hexdigit);
+    is_start.then(|| rest.strip_prefix(b".")).flatten()
 }
 
 /// The prefix and the start of a rotated event log's part.

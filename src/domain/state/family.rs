@@ -1,9 +1,11 @@
 //! The journals of a legacy worker that belong together, and where they may be cut for it to be restarted.
 
+use std::collections::BTreeMap;
+
 use super::{Change, State};
 use crate::domain::{
     CheckpointId, Journal, JournalId, JournalName, Offset, Worker, WorkerId,
-    legacy::{self, LegacyName, LegacyPart},
+    legacy::{self, LegacyFamily, LegacyName, LegacyPart},
     scan::Found,
 };
 
@@ -55,23 +57,18 @@ impl State {
 
     /// The family of an ops journal. Takes time with the worker's journals.
     pub(super) fn family(&self, worker: &Worker, prefix: &str, ops: JournalId) -> Family {
-        let log = |id: &JournalId| {
-            let journal = self.journals.get(id)?;
-            match name_of(journal)? {
-                LegacyName {
-                    prefix: of,
-                    part: LegacyPart::EventLog { start },
-                } if of == prefix => Some((start, *id)),
-                _ => None,
-            }
-        };
-        let mut logs: Vec<_> = worker.journals.values().filter_map(log).collect();
-        logs.sort_unstable();
+        let found = self.families(worker).remove(prefix);
         Family {
             owner: worker.id,
             ops,
-            logs,
+            logs: found.map(|found| found.logs).unwrap_or_default(),
         }
+    }
+
+    fn families(&self, worker: &Worker) -> BTreeMap<&str, LegacyFamily<JournalId>> {
+        let journals = worker.journals.values();
+        let journals = journals.filter_map(|id| self.journals.get(id));
+        legacy::families(journals.map(|journal| (journal.name.as_str(), journal.kind, journal.id)))
     }
 
     /// The entries of `.checkpoint_ids` that wait for their counterpart in the event log.
@@ -88,22 +85,14 @@ impl State {
         let worker = &self.workers[&id];
         let newest = worker.newest_checkpoint().map(|newest| newest.id);
         let mut ends: Vec<(JournalId, Option<Offset>)> = Vec::new();
-        for ops in worker
-            .journals
-            .values()
-            .filter_map(|id| self.journals.get(id))
-        {
-            let Some(name) = name_of(ops).filter(|name| name.part == LegacyPart::Ops) else {
-                continue;
-            };
-            let family = self.family(worker, name.prefix, ops.id);
-            if family.logs.is_empty() {
+        for found in self.families(worker).into_values() {
+            let Some(ops) = found.ops.filter(|_| !found.logs.is_empty()) else {
                 continue; // its journals only happen to be named so
-            }
+            };
             let lacks = |entry: &Entry| newest.is_none_or(|newest| entry.id > newest);
-            let lacking = self.entries(ops.id).into_iter().find(lacks);
-            ends.push((ops.id, lacking.map(|entry| entry.at)));
-            ends.extend(family.logs.iter().map(|(_, log)| (*log, None)));
+            let lacking = self.entries(ops).into_iter().find(lacks);
+            ends.push((ops, lacking.map(|entry| entry.at)));
+            ends.extend(found.logs.iter().map(|(_, log)| (*log, None)));
         }
         for (journal, end) in ends {
             let checkpoints = self.workers[&id].checkpoints.values();

@@ -5,10 +5,7 @@ use std::collections::BTreeMap;
 use crate::{
     client::{ClientError, restore::RestoreOptions},
     codec::wire,
-    domain::{
-        JournalKind, JournalName,
-        legacy::{LegacyName, LegacyPart},
-    },
+    domain::{JournalKind, JournalName, legacy},
     pb,
 };
 
@@ -26,8 +23,6 @@ const SUFFIXES: [&str; 9] = [
 ];
 const EVENT_LOG: &str = "evlog";
 const EVENT_LOG_JOURNAL: &str = "evlog.journal";
-/// Hexadecimal digits of a rotated event log.
-const START_DIGITS: usize = 16;
 
 /// The journals of one application and worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,14 +32,6 @@ pub(super) struct Family {
     pub(super) ops: JournalName,
     /// The parts of the event log, in its order.
     pub(super) logs: Vec<JournalName>,
-}
-
-/// What was found of a prefix.
-#[derive(Debug, Default)]
-struct Parts<'a> {
-    ops: Option<&'a JournalName>,
-    /// Where each part of the event log begins, unless the log is not rotated.
-    logs: Vec<(Option<u64>, &'a JournalName)>,
 }
 
 /// What is known of a journal before the takeover.
@@ -107,26 +94,18 @@ impl Family {
 
     /// Every ops journal with at least one part of an event log.
     fn all(listed: &Listed) -> Vec<Self> {
-        let mut found = BTreeMap::<&str, Parts<'_>>::new();
-        for (name, (kind, _)) in listed {
-            let Some(LegacyName { prefix, part }) = LegacyName::of(name.as_str(), *kind) else {
-                continue;
-            };
-            let family = found.entry(prefix).or_default();
-            match part {
-                LegacyPart::Ops => family.ops = Some(name),
-                LegacyPart::EventLog { start } => family.logs.push((start, name)),
-            }
-        }
-        let family = |(prefix, mut parts): (&str, Parts<'_>)| {
-            parts.logs.sort_unstable();
-            let ops = parts.ops.filter(|_| !parts.logs.is_empty())?;
+        let named = listed
+            .iter()
+            .map(|(name, (kind, _))| (name.as_str(), *kind, name));
+        let family = |(prefix, found): (&str, legacy::LegacyFamily<&JournalName>)| {
+            let ops = found.ops.filter(|_| !found.logs.is_empty())?;
             Some(Self {
                 prefix: prefix.to_owned(),
                 ops: ops.clone(),
-                logs: parts.logs.iter().map(|(_, name)| (*name).clone()).collect(),
+                logs: found.logs.iter().map(|(_, name)| (*name).clone()).collect(),
             })
         };
+        let found = legacy::families(named);
         found.into_iter().filter_map(family).collect()
     }
 
@@ -143,7 +122,9 @@ impl Family {
     /// another's, so what has a point in its suffix is not taken for this one's.
     pub(super) fn suffix<'a>(&self, name: &'a [u8]) -> Option<&'a [u8]> {
         let rest = name.strip_prefix(self.prefix.as_bytes())?;
-        let suffix = rest.strip_prefix(b".").or_else(|| rotated(rest))?;
+        let suffix = rest
+            .strip_prefix(b".")
+            .or_else(|| legacy::behind_start(rest))?;
         let is_one = !suffix.is_empty() && !suffix.contains(&b'.');
         (is_one || suffix == EVENT_LOG_JOURNAL.as_bytes()).then_some(suffix)
     }
@@ -159,13 +140,6 @@ impl Family {
         let is_chunk = name.len() != self.prefix.len() + 1 + suffix.len();
         is_log || (!is_chunk && SUFFIXES.map(str::as_bytes).contains(&suffix))
     }
-}
-
-/// What comes behind the number of a rotated event log.
-fn rotated(rest: &[u8]) -> Option<&[u8]> {
-    let (digits, rest) = rest.strip_prefix(b"-")?.split_at_checked(START_DIGITS)?;
-    let is_start = digits.iter().all(u8::is_ascii_hexdigit);
-    is_start.then(|| rest.strip_prefix(b".")).flatten()
 }
 
 #[cfg(test)]
