@@ -33,6 +33,9 @@ impl From<&JournalScan> for pb::StoredScan {
             scan: Some(stored),
             waiting: scan.waiting.iter().map(Into::into).collect(),
             passed: scan.passed,
+            reused: scan.reused.clone(),
+            ended_runs: scan.ended_runs,
+            run_from: scan.run_from.0,
         }
     }
 }
@@ -62,6 +65,9 @@ impl TryFrom<pb::StoredScan> for JournalScan {
             scan,
             waiting: waiting.collect::<Result<_, _>>()?,
             passed: stored.passed,
+            reused: stored.reused,
+            ended_runs: stored.ended_runs,
+            run_from: Offset(stored.run_from),
         })
     }
 }
@@ -73,6 +79,7 @@ impl From<&Found> for pb::StoredFound {
                 id: *id,
                 end: end.0,
             }),
+            Found::Ended { end } => wire::Found::Ended(wire::Ended { end: end.0 }),
             Found::Ids { ids, at, end } => wire::Found::Ids(wire::Ids {
                 current: ids.current,
                 complete: ids.complete,
@@ -93,6 +100,9 @@ impl TryFrom<pb::StoredFound> for Found {
             wire::Found::Written(written) => Self::Written {
                 id: written.id,
                 end: Offset(written.end),
+            },
+            wire::Found::Ended(ended) => Self::Ended {
+                end: Offset(ended.end),
             },
             wire::Found::Ids(found) => Self::Ids {
                 ids: CheckpointIds {

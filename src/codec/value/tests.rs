@@ -58,6 +58,7 @@ fn scans() -> impl Strategy<Value = JournalScan> {
     );
     let found = prop_oneof![
         (testing::number(), testing::offset()).prop_map(|(id, end)| Found::Written { id, end }),
+        testing::offset().prop_map(|end| Found::Ended { end }),
         (numbers(), testing::offset(), testing::offset()).prop_map(
             |((current, complete, rollback), at, end)| Found::Ids {
                 ids: CheckpointIds {
@@ -71,13 +72,21 @@ fn scans() -> impl Strategy<Value = JournalScan> {
         ),
     ];
     let passed = proptest::option::of(testing::number());
-    (prop_oneof![log, ids], vec(found, 0..4), passed).prop_map(|(scan, waiting, passed)| {
-        JournalScan {
+    let runs = (
+        vec(testing::number(), 0..4),
+        testing::number(),
+        testing::offset(),
+    );
+    (prop_oneof![log, ids], vec(found, 0..4), passed, runs).prop_map(
+        |(scan, waiting, passed, (reused, ended_runs, run_from))| JournalScan {
             scan,
             waiting,
             passed,
-        }
-    })
+            reused,
+            ended_runs,
+            run_from,
+        },
+    )
 }
 
 fn workers() -> impl Strategy<Value = Worker> {

@@ -15,6 +15,7 @@ const LENGTH_BYTES: u64 = 4;
 /// The only version there is.
 const VERSION: u8 = 0;
 const WRITEV: u8 = 1;
+const REMOVE: u8 = 2;
 
 /// What an entry of `.checkpoint_ids` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,7 +49,7 @@ pub struct CheckpointIdsScan {
 struct Strings {
     /// All of them, in bytes.
     bytes: u64,
-    /// The first, when it is a path that data is written to.
+    /// The first, when it is a path that data is written to, or that is removed.
     path: u64,
     /// The second.
     data: u64,
@@ -113,13 +114,13 @@ impl CheckpointIdsScan {
             return None;
         }
         // Another version's record is passed over, as a replay passes over it.
-        let writes =
-            self.head.get(4) == Some(&VERSION) && self.head.get(5) == Some(&WRITEV) && strings >= 2;
-        Some(Strings {
-            bytes,
-            path: if writes { size(0) } else { 0 },
-            data: if writes { size(1) } else { 0 },
-        })
+        let op = self.head.get(5).filter(|_| self.head[4] == VERSION);
+        let (path, data) = match (op, strings) {
+            (Some(&WRITEV), 2..) => (size(0), size(1)),
+            (Some(&REMOVE), 1..) => (size(0), 0),
+            _ => (0, 0),
+        };
+        Some(Strings { bytes, path, data })
     }
 
     /// Takes in a part of the strings.
@@ -139,8 +140,13 @@ impl CheckpointIdsScan {
     fn end(&mut self, strings: &Strings, found: &mut Vec<Found>) {
         let bytes = self.head.len() as u64 + strings.bytes;
         let end = Offset(self.record.0.saturating_add(bytes));
+        let is_removed = self.head.get(5) == Some(&REMOVE);
         let entries = strings.data > 0 && strings.data.is_multiple_of(ENTRY_BYTES as u64);
-        if entries && self.path_end == SUFFIX {
+        if self.path_end != SUFFIX {
+            // Another file's.
+        } else if is_removed {
+            found.push(Found::Ended { end });
+        } else if entries {
             let ids = CheckpointIds {
                 current: number::<8>(&self.data_end, 0),
                 complete: number::<8>(&self.data_end, 8),

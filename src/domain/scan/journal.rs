@@ -21,6 +21,13 @@ pub struct JournalScan {
     /// worker, which takes the first entry of an id for the checkpoint, would roll back to an older one: such an entry is passed
     /// over.
     pub passed: Option<u64>,
+    /// Of an event log: ids whose entries were passed over so, the newest last; at most 64 are kept.
+    pub reused: Vec<u64>,
+    /// Runs of the worker that ended in this journal, whose files a shutdown in order removes: of an event log, where it begins
+    /// again with id 0; of an ops journal, where `.checkpoint_ids` is removed. Journals stay, so a new run appends to them.
+    pub ended_runs: u64,
+    /// Where the last of them ended: behind that entry.
+    pub run_from: Offset,
 }
 
 impl JournalScan {
@@ -35,6 +42,9 @@ impl JournalScan {
             scan,
             waiting: Vec::new(),
             passed: None,
+            reused: Vec::new(),
+            ended_runs: 0,
+            run_from: Offset::ZERO,
         })
     }
 
@@ -42,23 +52,50 @@ impl JournalScan {
     pub fn push(&mut self, bytes: &[u8]) -> bool {
         let mut found = Vec::new();
         self.scan.push(bytes, &mut found);
-        let before = self.waiting.len();
+        let mut is_new = false;
         for find in found {
-            if let Found::Written { id, .. } = find
-                && self.newest().is_some_and(|newest| id <= newest)
-            {
-                continue;
+            match find {
+                // A log begins with it, and only a new one does.
+                Found::Written { id: 0, end } if self.newest().is_some() => self.end_run(end),
+                Found::Ended { end } => {
+                    self.end_run(end);
+                    continue;
+                }
+                Found::Written { id, .. } if self.newest().is_some_and(|newest| id <= newest) => {
+                    self.reused.push(id);
+                    let surplus = self.reused.len().saturating_sub(WAITING_MAX);
+                    self.reused.drain(..surplus);
+                    continue;
+                }
+                _ => {}
             }
             self.waiting.push(find);
+            is_new = true;
         }
-        let is_new = self.waiting.len() > before;
         let surplus = self.waiting.len().saturating_sub(WAITING_MAX);
         self.drop_first(surplus);
         is_new
     }
 
-    /// The highest id of an event log so far.
-    fn newest(&self) -> Option<u64> {
+    /// What was found up to `end` is of a run that is over.
+    fn end_run(&mut self, end: Offset) {
+        self.waiting.clear();
+        self.reused.clear();
+        self.passed = None;
+        self.ended_runs += 1;
+        self.run_from = end;
+    }
+
+    /// The journal is a later part of an event log whose first part began again: none of its ids counts any more, for it is of the
+    /// run before.
+    pub fn outlive_run(&mut self) {
+        self.waiting.clear();
+        self.passed = Some(u64::MAX);
+    }
+
+    /// The highest id of an event log's run so far.
+    #[must_use]
+    pub fn newest(&self) -> Option<u64> {
         let last = self.waiting.last().and_then(Found::written);
         last.map(|(id, _)| id).or(self.passed)
     }
@@ -88,12 +125,19 @@ impl JournalScan {
         self.waiting.retain(|find| find.end() <= at);
         if at == Offset::ZERO {
             self.passed = None;
+            self.reused.clear();
+            self.ended_runs = 0;
+            self.run_from = Offset::ZERO;
+        } else if at < self.run_from {
+            self.ended_runs = self.ended_runs.saturating_sub(1);
+            self.run_from = Offset::ZERO; // where the one before ended is not known any more
         }
     }
 
     /// The journal was cut back to checkpoint `id`, which was read out of it: later ids are free again.
     pub fn roll_back(&mut self, id: u64) {
         self.passed = self.passed.map(|passed| passed.min(id));
+        self.reused.retain(|reused| *reused <= id);
     }
 
     /// Behind the last whole entry, where the journal may be cut; `None` when what follows is no entry, so that there is no telling.

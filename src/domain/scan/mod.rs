@@ -38,6 +38,11 @@ pub enum Found {
         /// Behind its entry.
         end: Offset,
     },
+    /// `.checkpoint_ids` was removed: the worker was shut down in order.
+    Ended {
+        /// Behind the record.
+        end: Offset,
+    },
     /// `.checkpoint_ids` was written.
     Ids {
         /// What it says now.
@@ -54,7 +59,7 @@ impl Found {
     #[must_use]
     pub fn end(&self) -> Offset {
         match self {
-            Self::Written { end, .. } | Self::Ids { end, .. } => *end,
+            Self::Written { end, .. } | Self::Ended { end } | Self::Ids { end, .. } => *end,
         }
     }
 
@@ -63,7 +68,7 @@ impl Found {
     pub fn written(&self) -> Option<(u64, Offset)> {
         match self {
             Self::Written { id, end } => Some((*id, *end)),
-            Self::Ids { .. } => None,
+            Self::Ended { .. } | Self::Ids { .. } => None,
         }
     }
 }

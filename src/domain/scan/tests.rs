@@ -74,14 +74,15 @@ fn read_ops(bytes: &[u8]) -> Vec<Found> {
         let at = Offset(begin);
         begin = reader.offset();
         let end = Offset(reader.offset());
-        if let Record::Op {
-            record:
-                OpRecord {
-                    op: Op::WriteV { path, data, .. },
-                    ..
-                },
-            ..
-        } = record
+        let Record::Op { record, .. } = record else {
+            continue;
+        };
+        if let Op::Remove { path } = &record.op
+            && path.ends_with(b".checkpoint_ids")
+        {
+            found.push(Found::Ended { end });
+        }
+        if let Op::WriteV { path, data, .. } = record.op
             && path.ends_with(b".checkpoint_ids")
             && !data.is_empty()
             && data.len() % 24 == 0

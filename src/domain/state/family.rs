@@ -37,7 +37,7 @@ impl Entry {
                 at: *at,
                 end: *end,
             }),
-            Found::Written { .. } => None,
+            Found::Written { .. } | Found::Ended { .. } => None,
         }
     }
 }
@@ -65,7 +65,19 @@ impl State {
         }
     }
 
-    fn families(&self, worker: &Worker) -> BTreeMap<&str, LegacyFamily<JournalId>> {
+    /// Whose journal it is, and the family that it is in; `None` when it is in none.
+    pub(super) fn family_of(
+        &self,
+        journal: JournalId,
+    ) -> Option<(WorkerId, LegacyFamily<JournalId>)> {
+        let journal = self.journals.get(&journal)?;
+        let worker = self.workers.get(&journal.owner)?;
+        let prefix = name_of(journal)?.prefix;
+        Some((worker.id, self.families(worker).remove(prefix)?))
+    }
+
+    /// A worker's families, by their prefix. Takes time with its journals.
+    pub(super) fn families(&self, worker: &Worker) -> BTreeMap<&str, LegacyFamily<JournalId>> {
         let journals = worker.journals.values();
         let journals = journals.filter_map(|id| self.journals.get(id));
         legacy::families(journals.map(|journal| (journal.name.as_str(), journal.kind, journal.id)))
@@ -78,33 +90,43 @@ impl State {
         waiting.filter_map(Entry::of).collect()
     }
 
-    /// Cuts the journals of a legacy worker where it can go on when it is restarted on them: behind the last whole entry of
-    /// each, and the ops journal before an entry that calls a checkpoint complete which the event log does not hold, for the
-    /// worker would look for it there and give up. What a checkpoint covers stays.
-    pub(super) fn cut_to_restart(&mut self, id: WorkerId, changes: &mut Vec<Change>) {
-        let worker = &self.workers[&id];
-        let newest = worker.newest_checkpoint().map(|newest| newest.id);
-        let mut ends: Vec<(JournalId, Option<Offset>)> = Vec::new();
+    /// Where the journals of a legacy worker are to be cut for it to go on when it is restarted on them: behind the last whole
+    /// entry of each, and the ops journal before an entry that calls a checkpoint complete which the event log does not hold, for
+    /// the worker would look for it there and give up. What a checkpoint covers stays. Only journals that are longer are named.
+    pub fn restart_cuts(&self, worker: &Worker) -> BTreeMap<JournalId, Offset> {
+        let mut cuts = BTreeMap::new();
         for found in self.families(worker).into_values() {
             let Some(ops) = found.ops.filter(|_| !found.logs.is_empty()) else {
                 continue; // its journals only happen to be named so
             };
-            let lacks = |entry: &Entry| newest.is_none_or(|newest| entry.id > newest);
+            let owner = worker.id;
+            let logs = found.logs;
+            let family = Family { owner, ops, logs };
+            let lacks = |entry: &Entry| !self.is_in_step(&family) || !self.is_told(&family, *entry);
             let lacking = self.entries(ops).into_iter().find(lacks);
-            ends.push((ops, lacking.map(|entry| entry.at)));
-            ends.extend(found.logs.iter().map(|(_, log)| (*log, None)));
+            let lacking = (ops, lacking.map(|entry| entry.at));
+            let logs = family.logs.iter().map(|(_, log)| (*log, None));
+            for (journal, end) in logs.chain([lacking]) {
+                cuts.extend(Some(journal).zip(self.restart_cut(worker, journal, end)));
+            }
         }
-        for (journal, end) in ends {
-            let checkpoints = self.workers[&id].checkpoints.values();
-            let covered = checkpoints.map(|kept| kept.covered(journal)).max();
-            let Some(record) = self.journals.get_mut(&journal) else {
-                continue;
-            };
-            let boundary = record.scan.as_ref().and_then(|scan| scan.boundary());
-            let Some(at) = boundary.into_iter().chain(end).min() else {
-                continue;
-            };
-            if covered.is_none_or(|covered| covered <= at) && record.cut(at) {
+        cuts
+    }
+
+    fn restart_cut(&self, worker: &Worker, id: JournalId, end: Option<Offset>) -> Option<Offset> {
+        let journal = self.journals.get(&id)?;
+        let boundary = journal.scan.as_ref().and_then(|scan| scan.boundary());
+        let at = boundary.into_iter().chain(end).min()?;
+        let checkpoints = worker.checkpoints.values();
+        let covered = checkpoints.map(|kept| kept.covered(id)).max();
+        (at < journal.tail && covered.is_none_or(|covered| covered <= at)).then_some(at)
+    }
+
+    /// Cuts the journals of a legacy worker where it can go on.
+    pub(super) fn cut_to_restart(&mut self, id: WorkerId, changes: &mut Vec<Change>) {
+        for (journal, at) in self.restart_cuts(&self.workers[&id]) {
+            let record = self.journals.get_mut(&journal);
+            if record.is_some_and(|record| record.cut(at)) {
                 changes.push(Change::Cut { journal, at });
             }
         }

@@ -15,6 +15,8 @@ struct Touched {
     journals: BTreeSet<JournalId>,
     /// Those that are scanned.
     scanned: BTreeSet<JournalId>,
+    /// Those in which a run of their worker has ended.
+    ended: BTreeSet<JournalId>,
 }
 
 impl State {
@@ -30,6 +32,9 @@ impl State {
             .iter()
             .map(|append| self.append(append, &mut touched, changes))
             .collect();
+        for journal in touched.ended {
+            touched.journals.extend(self.forget_run(journal, changes));
+        }
         for journal in touched.scanned {
             let found = self.find_checkpoints(journal, log_index, batch.at_unix_ms, changes);
             touched.journals.extend(found);
@@ -57,8 +62,12 @@ impl State {
             AppendDecision::Write(range) => {
                 touched.journals.insert(id);
                 if let Some(scan) = &mut journal.scan {
+                    let ended_runs = scan.ended_runs;
                     scan.push(&append.data);
                     touched.scanned.insert(id);
+                    if scan.ended_runs > ended_runs {
+                        touched.ended.insert(id);
+                    }
                 }
                 changes.push(Change::Chunk {
                     journal: id,

@@ -1,6 +1,6 @@
 //! Workers: opened, and taken over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Change, State};
 use crate::domain::{
@@ -140,6 +140,22 @@ impl State {
             .collect()
     }
 
+    /// The journals that a checkpoint is one of.
+    fn scope(&self, id: WorkerId, point: &Checkpoint) -> BTreeSet<JournalId> {
+        let worker = &self.workers[&id];
+        if !point.found {
+            return worker.journals.values().copied().collect();
+        }
+        let mut families = self.families(worker).into_values();
+        let is_of = |ops: JournalId| point.offsets.contains_key(&ops);
+        let family = families.find(|family| family.ops.is_some_and(is_of));
+        let parts = family.into_iter().flat_map(|family| {
+            let logs = family.logs.into_iter().map(|(_, log)| log);
+            logs.chain(family.ops)
+        });
+        parts.collect()
+    }
+
     pub(super) fn set_endpoint(
         &mut self,
         set: &SetEndpoint,
@@ -191,15 +207,25 @@ impl State {
         checkpoint.ok_or_else(unknown).map(Some)
     }
 
-    /// Cuts every journal at what `point` covers of it, and drops the checkpoints that are later or need bytes cut off.
+    /// Cuts every journal at what `point` covers of it, and drops the checkpoints that are later or need bytes cut off. A
+    /// checkpoint that was read out of legacy journals is one of these only: the worker's others stay.
     fn roll_back(&mut self, id: WorkerId, point: &Checkpoint, changes: &mut Vec<Change>) {
+        let scope = self.scope(id, point);
         let Self {
             workers, journals, ..
         } = self;
         let Some(worker) = workers.get_mut(&id) else {
             return;
         };
-        let goes = |kept: &&Checkpoint| kept.id > point.id || !kept.is_within(point);
+        let loses = |kept: &Checkpoint| {
+            let mut scope = scope.iter();
+            scope.any(|journal| kept.covered(*journal) > point.covered(*journal))
+        };
+        let shares = |kept: &Checkpoint| {
+            let mut offsets = kept.offsets.keys();
+            !point.found || offsets.any(|journal| scope.contains(journal))
+        };
+        let goes = |kept: &&Checkpoint| loses(kept) || kept.id > point.id && shares(kept);
         let dropped: Vec<CheckpointId> = worker
             .checkpoints
             .values()
@@ -210,7 +236,7 @@ impl State {
             worker.checkpoints.remove(&checkpoint);
             changes.push(Change::Checkpoint(id, checkpoint));
         }
-        for journal in worker.journals.values() {
+        for journal in &scope {
             let at = point.covered(*journal);
             let Some(record) = journals.get_mut(journal) else {
                 continue;

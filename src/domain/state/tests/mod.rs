@@ -6,6 +6,7 @@ mod histories;
 mod model;
 mod random;
 mod rejections;
+mod runs;
 mod steps;
 
 use bytes::Bytes;
