@@ -338,6 +338,12 @@ impl Node {
             token: Some(wire::token_to_pb(journal.token)),
             cuts: journal.cuts,
             appending: shared.open.contains(&(journal.id, journal.token)),
+            restart_cut: shared
+                .state
+                .worker(&name.owner)
+                .ok()
+                .and_then(|worker| shared.state.restart_cuts(worker).get(&journal.id).copied())
+                .map(|at| at.0),
         }
     }
 }

@@ -462,6 +462,32 @@ async fn what_an_operator_should_know_before_a_start_is_said() {
 }
 
 #[tokio::test]
+async fn the_files_of_a_new_run_over_old_journals_are_the_new_ones() {
+    let zero = events(&[Event::CheckpointId(0)]);
+    let old = [zero.clone(), checkpoint(1), checkpoint(2)].concat();
+    let removed = ["workers", "checkpoint_ids", "evlog"];
+    let removed = removed.map(|suffix| remove(&format!("{P}.{suffix}")));
+    let again = [zero, events(&[Event::RestartMarker]), checkpoint(1)].concat();
+    let runs = [started(), complete(1), complete(2), removed.concat()].concat();
+    let ops = [runs, started(), complete(1)].concat();
+    let (cluster, client) = cluster(&ops, &[&old[..], &again].concat()).await;
+    let temp = tempfile::tempdir().unwrap();
+    let plan = client.plan_restore(options(temp.path())).await.unwrap();
+    assert!(plan.journals.iter().all(|journal| journal.cut_at.is_none()));
+    let report = client.restore(options(temp.path()), &quiet).await.unwrap();
+    assert_resumes(&cluster, temp.path(), &report);
+    let installed = files(temp.path());
+    assert_eq!(installed[&format!("{P}.evlog")], again);
+    let journal = &installed[&format!("{P}.evlog.journal")];
+    assert_eq!(*journal, [&old[..], &again].concat());
+    let legacy = report.legacy.unwrap();
+    assert_eq!(
+        (legacy.rolls_back_to.number, legacy.warnings),
+        (1, Vec::new())
+    );
+}
+
+#[tokio::test]
 async fn a_worker_that_was_shut_down_comes_back_at_a_checkpoint_of_before() {
     let log = [events(&[Event::CheckpointId(0)]), checkpoint(1)].concat();
     let ops = [started(), complete(1), remove(&format!("{P}.workers"))].concat();

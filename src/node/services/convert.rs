@@ -18,6 +18,7 @@ pub(super) fn journal_stat(state: &State, journal: &Journal) -> pb::JournalStat 
         token: Some(token_to_pb(journal.token)),
         cuts: journal.cuts,
         appending: false,
+        restart_cut: None,
     }
 }
 

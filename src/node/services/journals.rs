@@ -1,6 +1,6 @@
 //! `dos.v1.Journals`: append streams, reads, and what journals there are.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use futures::stream::BoxStream;
 use tokio::sync::mpsc;
@@ -14,8 +14,8 @@ use crate::{
         wire::{journal_from_pb, kind_from_pb, token_to_pb},
     },
     domain::{
-        Command, Epoch, JournalRef, Offset, OffsetRange, OpenJournal, OpenedJournal, Outcome,
-        Writer,
+        Command, Epoch, JournalId, JournalRef, Offset, OffsetRange, OpenJournal, OpenedJournal,
+        Outcome, Writer,
     },
     env::{task, time::Instant},
     node::{
@@ -162,11 +162,19 @@ impl pb::journals_server::Journals for Journals {
         let served = reads::reach(&running, request.floor, until).await?;
         let mut journals: Vec<pb::JournalStat> = {
             let state = running.router.group().view().read();
-            let workers = workers_of(&state, &request.job, &request.worker)?.into_iter();
-            let journals = workers.flat_map(|worker| worker.journals.values());
-            journals
-                .filter_map(|id| Some(journal_stat(&state, state.journal_by_id(*id)?)))
-                .collect()
+            let workers = workers_of(&state, &request.job, &request.worker)?;
+            let cuts = match workers.as_slice() {
+                [worker] if !request.worker.is_empty() => state.restart_cuts(worker),
+                _ => BTreeMap::new(),
+            };
+            let journals = workers.iter().flat_map(|worker| worker.journals.values());
+            let stat = |id: &JournalId| {
+                Some(pb::JournalStat {
+                    restart_cut: cuts.get(id).map(|at| at.0),
+                    ..journal_stat(&state, state.journal_by_id(*id)?)
+                })
+            };
+            journals.filter_map(stat).collect()
         };
         if request.writers {
             writers::mark(&self.shared, &running, &mut journals).await;
@@ -301,7 +309,7 @@ async fn send_range(
     output: &mpsc::Sender<Result<pb::ReadResponse, Status>>,
 ) -> Result<(), NodeError> {
     let view = running.router.group().view();
-    let id = crate::domain::JournalId(stat.id);
+    let id = JournalId(stat.id);
     let mut from = range.from;
     while from < range.to {
         // Room first: what is read is on its way at once.

@@ -3,14 +3,13 @@
 use std::path::Path;
 
 use super::{
-    ends::read_events,
+    event_log,
     family::Family,
     install::{LOCAL_KEYS, Staging, event_log_of},
     replay::Replayed,
 };
 use crate::{
     client::{ClientError, restore::RestoreOptions},
-    codec::evlog::Event,
     domain::{CheckpointId, JournalName},
     env::fs,
 };
@@ -162,18 +161,9 @@ fn places(
 ) -> Result<Vec<(JournalName, u64)>, ClientError> {
     let mut places = Vec::new();
     for log in logs {
-        let path = staging.journal(log);
-        let file = fs::open(&path).map_err(|e| ClientError::local("open", &path, e))?;
-        let length = file
-            .metadata()
-            .map_err(|e| ClientError::local("look at", &path, e))?
-            .len();
-        // Every entry was read before, when torn ones were cut.
-        let _ = read_events(&path, &file, length, |entry| {
-            if entry.event == Event::CheckpointId(number) {
-                places.push(((*log).clone(), entry.offset));
-            }
-        })?;
+        let path = staging.files().join(event_log_of(log));
+        let found = event_log::places(&path, number)?.into_iter();
+        places.extend(found.map(|at| ((*log).clone(), at)));
     }
     Ok(places)
 }

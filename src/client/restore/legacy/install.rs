@@ -17,13 +17,14 @@ use std::{
 };
 
 use super::{
+    event_log,
     family::Family,
     steps::{Step, steps},
 };
 use crate::{
     client::{
         ClientError, WorkerIdentity, files::sync_tree, identity::DirectoryLock,
-        local_journal::blocks, restore::RestoreOptions,
+        restore::RestoreOptions,
     },
     domain::{Addresses, Epoch, JournalName},
     env::fs,
@@ -207,7 +208,7 @@ impl Staging {
             .iter()
             .filter(|log| self.has_events(log))
         {
-            copy(&self.journal(log), &files.join(event_log_of(log)))?;
+            event_log::write(&self.journal(log), &files.join(event_log_of(log)))?;
         }
         for (role, suffix) in ROLES {
             let Some((host, port)) = addresses.and_then(|addresses| addresses.host_and_port(role))
@@ -272,19 +273,4 @@ impl Staging {
             }
         }
     }
-}
-
-/// Copies a file's bytes, block by block.
-fn copy(from: &Path, to: &Path) -> Result<(), ClientError> {
-    let source = fs::open(from).map_err(|e| ClientError::local("open", from, e))?;
-    let length = source
-        .metadata()
-        .map_err(|e| ClientError::local("look at", from, e))?
-        .len();
-    let target = fs::open_or_create(to).map_err(|e| ClientError::local("create", to, e))?;
-    for block in blocks(&source, length) {
-        let (at, block) = block.map_err(|e| ClientError::local("read", from, e))?;
-        fs::write_all_at(&target, &block, at.0).map_err(|e| ClientError::local("write", to, e))?;
-    }
-    Ok(())
 }

@@ -11,6 +11,7 @@
 
 mod check;
 mod ends;
+mod event_log;
 mod family;
 mod install;
 mod replay;
