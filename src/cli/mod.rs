@@ -19,6 +19,7 @@ mod init;
 mod join;
 mod journal;
 mod leader;
+mod lifeline;
 mod log;
 mod member;
 mod mirror;
@@ -114,7 +115,6 @@ enum Command {
     Demo(demo::Demo),
     DemoWorker(demo::DemoWorker),
     DemoLegacyWorker(demo::DemoLegacyWorker),
-    DemoLegacyGateway(demo::DemoLegacyGateway),
     Help(usage::Help),
     Completions(completions::Completions),
 }
@@ -220,7 +220,6 @@ async fn run_online(context: &Context, command: Command) -> Result<Exit, Failure
         Command::Demo(command) => command.run(context).await,
         Command::DemoWorker(command) => command.run(context).await,
         Command::DemoLegacyWorker(command) => command.run(context).await,
-        Command::DemoLegacyGateway(command) => command.run(context).await,
         Command::Help(command) => command.run(context),
         Command::Completions(command) => command.run(context, Cli::command()),
     }

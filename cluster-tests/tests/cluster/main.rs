@@ -20,6 +20,7 @@ mod durability;
 mod endpoint;
 mod fencing;
 mod foreign;
+mod gateway;
 mod health;
 mod joining;
 mod legacy_hostile;

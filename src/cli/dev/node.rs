@@ -13,7 +13,7 @@ use super::{
     super::{
         Context,
         exit::{self, Failure},
-        serve::UNTIL_STDIN_CLOSES,
+        lifeline::UNTIL_STDIN_CLOSES,
     },
     ports::{Layout, write_file},
 };
