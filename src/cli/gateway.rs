@@ -10,6 +10,7 @@ use super::{
     exit::{Exit, Failure},
     lifeline::UntilStdinCloses,
     log::{self, LogFormat},
+    metrics::{self, MetricsListen},
 };
 use crate::{
     client::Client,
@@ -38,6 +39,7 @@ Examples:
   dos-cluster gateway --endpoints n1:7420,n2:7420,n3:7420
   dos-cluster gateway --endpoints n1:7420 --listen 127.0.0.1:9990 --job fraud-detection
   dos-cluster gateway --endpoints n1:7420 --listen 127.0.0.1:0 -o json
+  dos-cluster gateway --endpoints n1:7420 --metrics-listen 127.0.0.1:7430
 
 Once it listens it prints `listening on HOST:PORT`, which with port 0 names the port that the system gave it.
 The protocol has no authentication: whoever reaches the port can write the journals of the job. SIGTERM and SIGINT stop it
@@ -58,6 +60,8 @@ pub(super) struct GatewayCommand {
     )]
     log: String,
     #[command(flatten)]
+    metrics: MetricsListen,
+    #[command(flatten)]
     until_stdin_closes: UntilStdinCloses,
 }
 
@@ -65,15 +69,20 @@ pub(super) struct GatewayCommand {
 #[derive(Debug, Serialize)]
 struct Listening {
     legacy_address: SocketAddr,
+    metrics_address: Option<SocketAddr>,
 }
 
 impl Listening {
-    fn line(&self) -> String {
-        format!("{LISTENING_ON}{}", self.legacy_address)
+    fn text(&self) -> String {
+        let mut text = format!("{LISTENING_ON}{}\n", self.legacy_address);
+        if let Some(address) = self.metrics_address {
+            text += &format!("metrics at http://{address}/metrics\n");
+        }
+        text
     }
 }
 
-/// The address in what a gateway says once it listens.
+/// The address in the first line of what a gateway says once it listens.
 pub(super) fn address_in(line: &str) -> Option<&str> {
     line.strip_prefix(LISTENING_ON)
 }
@@ -84,11 +93,15 @@ impl GatewayCommand {
         let stop = dev::stop_signal()?;
         let mut lifeline = self.until_stdin_closes.watch()?;
         let listener = bind(&self.listen).await?;
+        let metrics_listener = self.metrics.bind().await?;
         let gateway = start(listener, &context.endpoints, self.job)?;
         let listening = Listening {
             legacy_address: gateway.address(),
+            metrics_address: metrics_listener.address(),
         };
-        context.output.show(&listening, Listening::line)?;
+        let registry = gateway.metrics();
+        let _serving = metrics_listener.serve(move || metrics::text(&registry));
+        context.output.show(&listening, Listening::text)?;
         tokio::select! {
             () = stop => {}
             () = lifeline.closed() => {}

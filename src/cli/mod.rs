@@ -22,6 +22,7 @@ mod leader;
 mod lifeline;
 mod log;
 mod member;
+mod metrics;
 mod mirror;
 mod output;
 mod progress;

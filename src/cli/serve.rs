@@ -134,6 +134,9 @@ impl Serve {
         let gateway = legacy
             .map(|listener| gateway::start(listener, &[endpoint], job))
             .transpose()?;
+        if let Some(gateway) = &gateway {
+            node.show_metrics_beside(gateway.metrics());
+        }
         let mut second = Signals::install()?;
         let run = node.run(async move {
             stop.next().await;

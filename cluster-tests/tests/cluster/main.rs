@@ -25,6 +25,7 @@ mod health;
 mod joining;
 mod legacy_hostile;
 mod legacy_line;
+mod legacy_metrics;
 mod legacy_protocol;
 mod legacy_restore;
 mod legacy_streams;
