@@ -39,7 +39,7 @@ Examples:
   dos-cluster gateway --endpoints n1:7420,n2:7420,n3:7420
   dos-cluster gateway --endpoints n1:7420 --listen 127.0.0.1:9990 --job fraud-detection
   dos-cluster gateway --endpoints n1:7420 --listen 127.0.0.1:0 -o json
-  dos-cluster gateway --endpoints n1:7420 --metrics-listen 127.0.0.1:7430
+  dos-cluster gateway --endpoints n1:7420 --metrics-listen 127.0.0.1:7460
 
 Once it listens it prints `listening on HOST:PORT`, which with port 0 names the port that the system gave it.
 The protocol has no authentication: whoever reaches the port can write the journals of the job. SIGTERM and SIGINT stop it

@@ -54,6 +54,8 @@ impl DevNode {
             ports.peer().into(),
             "--http-listen".into(),
             ports.http().into(),
+            "--legacy-listen".into(),
+            ports.legacy().into(),
         ];
         let words = std::iter::once(program.as_os_str())
             .chain(arguments.iter().map(|word| word.as_os_str()));

@@ -27,7 +27,7 @@ use report::Reporter;
 #[command(after_help = "\
 Examples:
   dos-cluster mirror --job wallaroo --worker worker1 /var/lib/wallaroo
-  dos-cluster mirror --job wallaroo --worker worker1 /var/lib/wallaroo --metrics-listen 127.0.0.1:7430
+  dos-cluster mirror --job wallaroo --worker worker1 /var/lib/wallaroo --metrics-listen 127.0.0.1:7460
   dos-cluster mirror --job wallaroo --worker worker1 /var/lib/wallaroo --once
 
 New files are found as they come; each goes on where the cluster's journal ends, after any outage of either side. A file
