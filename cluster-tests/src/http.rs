@@ -1,6 +1,6 @@
 //! As much HTTP as it takes to ask a node how it is.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -28,4 +28,28 @@ pub async fn get(address: &str, path: &str) -> Result<(u16, String), String> {
     let code = head.split(' ').nth(1).and_then(|code| code.parse().ok());
     let code = code.ok_or_else(|| format!("{address}{path}: no status in {head:?}"))?;
     Ok((code, body.to_owned()))
+}
+
+/// Samples of OpenMetrics text: name with labels, and value.
+///
+/// # Panics
+/// When it is none, or says one thing twice.
+#[must_use]
+pub fn samples(text: &str) -> BTreeMap<String, f64> {
+    let lines = text
+        .strip_suffix("# EOF\n")
+        .unwrap_or_else(|| panic!("OpenMetrics ends with # EOF: {text}"));
+    assert!(!lines.contains("# EOF"), "it ends once: {text}");
+    let mut samples = BTreeMap::new();
+    for line in lines.lines().filter(|line| !line.starts_with('#')) {
+        let (name, value) = line
+            .rsplit_once(' ')
+            .unwrap_or_else(|| panic!("no sample: {line:?}"));
+        let value = value
+            .parse()
+            .unwrap_or_else(|_| panic!("no number: {line:?}"));
+        let twice = samples.insert(name.to_owned(), value);
+        assert_eq!(twice, None, "{line:?} comes twice");
+    }
+    samples
 }

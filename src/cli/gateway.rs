@@ -1,13 +1,16 @@
 //! `dos-cluster gateway`: the legacy protocol beside a worker; and the same within a node.
 
-use std::{io::ErrorKind, time::Duration};
+use std::{io::ErrorKind, net::SocketAddr, time::Duration};
 
 use clap::Args;
+use serde::Serialize;
 
 use super::{
     Context, dev,
     exit::{Exit, Failure},
+    lifeline::UntilStdinCloses,
     log::{self, LogFormat},
+    metrics::{self, MetricsListen},
 };
 use crate::{
     client::Client,
@@ -23,6 +26,9 @@ use crate::{
 /// How long a gateway that stops may take to commit what its streams have received.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 
+/// What stands before the address, where people read.
+const LISTENING_ON: &str = "listening on ";
+
 /// Serve legacy workers: the DOS protocol over TCP, in front of a cluster
 ///
 /// A legacy worker can name one address only. A gateway beside it finds the leader by itself, so the worker survives the loss of any
@@ -32,11 +38,14 @@ const STOP_WITHIN: Duration = Duration::from_secs(10);
 Examples:
   dos-cluster gateway --endpoints n1:7420,n2:7420,n3:7420
   dos-cluster gateway --endpoints n1:7420 --listen 127.0.0.1:9990 --job fraud-detection
+  dos-cluster gateway --endpoints n1:7420 --listen 127.0.0.1:0 -o json
+  dos-cluster gateway --endpoints n1:7420 --metrics-listen 127.0.0.1:7460
 
+Once it listens it prints `listening on HOST:PORT`, which with port 0 names the port that the system gave it.
 The protocol has no authentication: whoever reaches the port can write the journals of the job. SIGTERM and SIGINT stop it
 once everything that it has received is durable.")]
 pub(super) struct GatewayCommand {
-    /// Address for the legacy workers
+    /// Address for the legacy workers; port 0: any free one
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9999")]
     listen: String,
     /// Job whose workers the legacy workers are
@@ -50,15 +59,53 @@ pub(super) struct GatewayCommand {
         default_value = "info"
     )]
     log: String,
+    #[command(flatten)]
+    metrics: MetricsListen,
+    #[command(flatten)]
+    until_stdin_closes: UntilStdinCloses,
+}
+
+/// What is said once it listens.
+#[derive(Debug, Serialize)]
+struct Listening {
+    legacy_address: SocketAddr,
+    metrics_address: Option<SocketAddr>,
+}
+
+impl Listening {
+    fn text(&self) -> String {
+        let mut text = format!("{LISTENING_ON}{}\n", self.legacy_address);
+        if let Some(address) = self.metrics_address {
+            text += &format!("metrics at http://{address}/metrics\n");
+        }
+        text
+    }
+}
+
+/// The address in the first line of what a gateway says once it listens.
+pub(super) fn address_in(line: &str) -> Option<&str> {
+    line.strip_prefix(LISTENING_ON)
 }
 
 impl GatewayCommand {
     pub(super) async fn run(self, context: &Context) -> Result<Exit, Failure> {
         log::start(&self.log, LogFormat::Text)?;
         let stop = dev::stop_signal()?;
+        let mut lifeline = self.until_stdin_closes.watch()?;
         let listener = bind(&self.listen).await?;
+        let metrics_listener = self.metrics.bind().await?;
         let gateway = start(listener, &context.endpoints, self.job)?;
-        stop.await;
+        let listening = Listening {
+            legacy_address: gateway.address(),
+            metrics_address: metrics_listener.address(),
+        };
+        let registry = gateway.metrics();
+        let _serving = metrics_listener.serve(move || metrics::text(&registry));
+        context.output.show(&listening, Listening::text)?;
+        tokio::select! {
+            () = stop => {}
+            () = lifeline.closed() => {}
+        }
         stop_in_order(gateway).await
     }
 }

@@ -19,8 +19,10 @@ mod init;
 mod join;
 mod journal;
 mod leader;
+mod lifeline;
 mod log;
 mod member;
+mod metrics;
 mod mirror;
 mod output;
 mod progress;
@@ -114,7 +116,6 @@ enum Command {
     Demo(demo::Demo),
     DemoWorker(demo::DemoWorker),
     DemoLegacyWorker(demo::DemoLegacyWorker),
-    DemoLegacyGateway(demo::DemoLegacyGateway),
     Help(usage::Help),
     Completions(completions::Completions),
 }
@@ -220,7 +221,6 @@ async fn run_online(context: &Context, command: Command) -> Result<Exit, Failure
         Command::Demo(command) => command.run(context).await,
         Command::DemoWorker(command) => command.run(context).await,
         Command::DemoLegacyWorker(command) => command.run(context).await,
-        Command::DemoLegacyGateway(command) => command.run(context).await,
         Command::Help(command) => command.run(context),
         Command::Completions(command) => command.run(context, Cli::command()),
     }

@@ -1,13 +1,13 @@
 //! `dos-cluster serve`: one node, until a signal.
 
-use std::{future::Future, io::ErrorKind, os::fd::AsFd, path::PathBuf};
+use std::{future::Future, io::ErrorKind, path::PathBuf};
 
 use clap::Args;
-use tokio::{io::AsyncReadExt, net::unix::pipe};
 
 use super::{
     exit::{self, Exit, Failure},
     gateway,
+    lifeline::{Lifeline, UntilStdinCloses},
     log::{self, LogFormat},
     signals::Signals,
 };
@@ -103,13 +103,9 @@ pub(super) struct Serve {
         default_value_t
     )]
     log_format: LogFormat,
-    /// Stop, as at SIGTERM, when the pipe at stdin is closed: a node that is not to outlive whoever started it
-    #[arg(long, hide = true)]
-    until_stdin_closes: bool,
+    #[command(flatten)]
+    until_stdin_closes: UntilStdinCloses,
 }
-
-/// For `dev`, whose end no signal may tell.
-pub(super) const UNTIL_STDIN_CLOSES: &str = "--until-stdin-closes";
 
 impl Serve {
     pub(super) async fn run(self) -> Result<Exit, Failure> {
@@ -125,7 +121,7 @@ impl Serve {
         abort_on_panic();
         let mut stop = Stop {
             signals: Signals::install()?,
-            lifeline: self.until_stdin_closes.then(lifeline).transpose()?,
+            lifeline: self.until_stdin_closes.watch()?,
         };
         tracing::info!(version = env!("CARGO_PKG_VERSION"), data_dir = %config.data_dir.display(), "starting");
         let legacy = gateway::bind_for_node(&config.legacy_listen).await?;
@@ -138,6 +134,9 @@ impl Serve {
         let gateway = legacy
             .map(|listener| gateway::start(listener, &[endpoint], job))
             .transpose()?;
+        if let Some(gateway) = &gateway {
+            node.show_metrics_beside(gateway.metrics());
+        }
         let mut second = Signals::install()?;
         let run = node.run(async move {
             stop.next().await;
@@ -273,35 +272,17 @@ fn abort_on_panic() {
     }));
 }
 
-/// The pipe at stdin, to be watched: read by a thread it would hold up the end.
-fn lifeline() -> Result<pipe::Receiver, Failure> {
-    let watch = || pipe::Receiver::from_owned_fd(std::io::stdin().as_fd().try_clone_to_owned()?);
-    watch().map_err(|error| {
-        Failure::usage(format!(
-            "cannot watch stdin for {UNTIL_STDIN_CLOSES}: {error}; it must be a pipe"
-        ))
-    })
-}
-
 /// What ends the node in order.
 struct Stop {
     signals: Signals,
-    lifeline: Option<pipe::Receiver>,
+    lifeline: Lifeline,
 }
 
 impl Stop {
     async fn next(&mut self) {
-        let closed = async {
-            let Some(lifeline) = &mut self.lifeline else {
-                return std::future::pending().await;
-            };
-            // What is written there means nothing.
-            let mut buffer = [0; 64];
-            while matches!(lifeline.read(&mut buffer).await, Ok(1..)) {}
-        };
         tokio::select! {
             () = self.signals.next() => {}
-            () = closed => {}
+            () = self.lifeline.closed() => {}
         }
     }
 }

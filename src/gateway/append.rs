@@ -15,6 +15,7 @@ use super::{
     budget::Share,
     commands::told,
     connection::{Connection, Ended},
+    metrics::StreamMeter,
     store::{self, Seen},
 };
 use crate::{
@@ -142,24 +143,31 @@ pub(super) async fn run(connection: Connection, opened: Opened) {
     let mut watch = stream.watch();
     let mut status = StatusWriter::new(sender, watch.progress());
     tracing::debug!(%journal, offset = %stream.opened_at(), "legacy append began");
+    let meter = served.metrics.stream(stream.opened_at());
+    let mut counted = std::pin::pin!(meter.follow(stream.watch()));
     let received = async {
-        stream.append(reader.rest()).await?;
+        let rest = reader.rest();
+        meter.received(rest.len());
+        stream.append(rest).await?;
         if half_closed {
             return Ok(End::Finished);
         }
-        receive(&mut receiver, &mut stream, served.stops).await
+        receive(&mut receiver, &mut stream, &meter, served.stops).await
     };
     let end = tokio::select! {
         biased;
         end = received => end.unwrap_or_else(End::Failed),
         error = status.report(&mut watch) => End::Failed(error),
+        never = &mut counted => match never {},
     };
     let closed = tokio::select! {
         biased;
         closed = stream.close() => closed,
         error = status.report(&mut watch) => Err(error),
+        never = &mut counted => match never {},
     };
     drop(share);
+    meter.ended(watch.progress().durable, closed.as_ref().err());
     match closed {
         Ok(progress) => {
             if !matches!(end, End::Broken(_)) {
@@ -175,6 +183,7 @@ pub(super) async fn run(connection: Connection, opened: Opened) {
 async fn receive(
     receiver: &mut ReadHalf<net::Connection>,
     stream: &mut AppendStream,
+    meter: &StreamMeter,
     mut stops: watch::Receiver<bool>,
 ) -> Result<End, ClientError> {
     let mut buffer = BytesMut::new();
@@ -186,7 +195,7 @@ async fn receive(
             biased;
             read = receiver.read_buf(&mut buffer) => match read {
                 Ok(0) => return Ok(End::Finished),
-                Ok(_) => {}
+                Ok(bytes) => meter.received(bytes),
                 Err(error) => return Ok(End::Broken(error)),
             },
             _ = stops.wait_for(|stops| *stops) => return Ok(End::Stopping),

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
 
 use super::{
-    connection::{Connection, Ended},
+    connection::{Answered, Connection, Ended},
     names, store,
 };
 use crate::{
@@ -26,6 +26,11 @@ pub(super) fn told(error: &ClientError) -> Reply {
             .rejected()
             .map_or_else(|| NO_ANSWER.to_owned(), ToString::to_string),
     )
+}
+
+/// Whether that is what a worker is told when the cluster did not answer.
+pub(super) fn is_no_answer(reply: &Reply) -> bool {
+    matches!(reply, Reply::Error(why) if why == NO_ANSWER)
 }
 
 /// `l`: the files of the directory; of the root, the workers. A directory that can be none closes.
@@ -51,8 +56,7 @@ pub(super) async fn list(connection: &mut Connection) -> Result<(), Ended> {
         });
         Ok(listed.collect())
     });
-    let listed = listed.await?;
-    let listed = listed.map_err(|error| Ended::Refused(error.to_string()))?;
+    let listed = listed.await??;
     connection
         .reply(&Reply::Data(legacy::listing(listed)))
         .await
@@ -77,20 +81,23 @@ pub(super) async fn sync(connection: &mut Connection, name: &Bytes) -> Result<()
 }
 
 /// `d`: deletes a file. There is one answer for all that can go wrong.
-pub(super) async fn delete(connection: &mut Connection, name: &Bytes) -> Result<(), Ended> {
+pub(super) async fn delete(connection: &mut Connection, name: &Bytes) -> Result<Answered, Ended> {
     let Ok(journal) = connection.journal(name) else {
-        return connection.reply(&Reply::DeleteFailed).await;
+        connection.reply(&Reply::DeleteFailed).await?;
+        return Ok(Answered::Refused);
     };
     let client = connection.served.client.clone();
     let deleted = store::delete(&client, &journal);
-    let reply = match connection.held(deleted).await? {
-        Ok(()) => Reply::Ok,
-        Err(error) => {
-            tracing::debug!(%journal, %error, "legacy delete failed");
-            Reply::DeleteFailed
-        }
+    let Err(error) = connection.held(deleted).await? else {
+        connection.reply(&Reply::Ok).await?;
+        return Ok(Answered::Done);
     };
-    connection.reply(&reply).await
+    tracing::debug!(%journal, %error, "legacy delete failed");
+    connection.reply(&Reply::DeleteFailed).await?;
+    Ok(match error.rejected() {
+        Some(_) => Answered::Refused,
+        None => Answered::Unanswered,
+    })
 }
 
 /// `g`: one frame of exactly as many bytes as there are of what was asked for. Whatever goes wrong closes.
@@ -103,9 +110,8 @@ pub(super) async fn get(
     let journal = connection.journal(name);
     let journal = journal.map_err(|fault| Ended::Refused(fault.to_string()))?;
     let client = connection.served.client.clone();
-    let failed = |error: ClientError| Ended::Refused(error.to_string());
     let length = connection.held(store::length(&client, &journal)).await?;
-    let Some((tail, log_index)) = length.map_err(failed)? else {
+    let Some((tail, log_index)) = length? else {
         return Err(Ended::Refused(format!("there is no journal {journal}")));
     };
     let (from, bytes) = range(tail, offset, size);
@@ -120,9 +126,9 @@ pub(super) async fn get(
     }
     let to = Offset(from + bytes);
     let read = client.read(&journal, Offset(from), Some(to), Floor::LogIndex(log_index));
-    let mut read = connection.held(read).await?.map_err(failed)?;
+    let mut read = connection.held(read).await??;
     connection.socket.write_all(&header).await?;
-    while let Some((_, data)) = connection.held(read.next()).await?.map_err(failed)? {
+    while let Some((_, data)) = connection.held(read.next()).await?? {
         connection.socket.write_all(&data).await?;
     }
     Ok(())

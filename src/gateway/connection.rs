@@ -8,9 +8,15 @@ use tokio::{
     sync::watch,
 };
 
-use super::{append, budget::Budget, commands, names};
+use super::{
+    append,
+    budget::Budget,
+    commands,
+    metrics::{Command, Metrics, Outcome},
+    names,
+};
 use crate::{
-    client::Client,
+    client::{Client, ClientError},
     codec::legacy::{Reply, Request, RequestFault, RequestReader},
     domain::JobName,
     env::{
@@ -32,6 +38,7 @@ pub(super) struct Served {
     pub(super) client: Client,
     pub(super) job: JobName,
     pub(super) budget: Budget,
+    pub(super) metrics: Metrics,
     /// True once the gateway stops.
     pub(super) stops: watch::Receiver<bool>,
 }
@@ -48,6 +55,29 @@ pub(super) enum Ended {
     /// What the peer sent, or asked for, has no other answer.
     #[error("refused: {0}")]
     Refused(String),
+    /// The cluster did not carry it out in time.
+    #[error("the cluster does not answer: {0}")]
+    Unanswered(String),
+}
+
+impl From<ClientError> for Ended {
+    fn from(error: ClientError) -> Self {
+        match error.rejected() {
+            Some(_) => Self::Refused(error.to_string()),
+            None => Self::Unanswered(error.to_string()),
+        }
+    }
+}
+
+/// What came of a request that did not end the connection.
+#[derive(Debug)]
+pub(super) enum Answered {
+    Done,
+    Refused,
+    /// With an error, for the cluster did not carry it out in time.
+    Unanswered,
+    /// An append begins.
+    Appends(append::Opened),
 }
 
 /// One connection.
@@ -116,13 +146,29 @@ impl Connection {
         }
     }
 
-    /// Carries out one request, answer included; `Some` when it began an append.
+    /// Carries out one request, answer included, and counts it; `Some` when it began an append.
     async fn carry_out(&mut self, payload: &Bytes) -> Result<Option<append::Opened>, Ended> {
+        let answered = self.answer(payload).await;
+        let outcome = match &answered {
+            Ok(Answered::Done | Answered::Appends(_)) => Outcome::Done,
+            Ok(Answered::Refused) | Err(Ended::Refused(_)) => Outcome::Refused,
+            Ok(Answered::Unanswered) | Err(Ended::Unanswered(_)) => Outcome::Unanswered,
+            Err(Ended::Closed | Ended::Broken(_)) => Outcome::Abandoned,
+        };
+        let metrics = &self.served.metrics;
+        metrics.command(Command::of(payload), outcome);
+        Ok(match answered? {
+            Answered::Appends(opened) => Some(opened),
+            Answered::Done | Answered::Refused | Answered::Unanswered => None,
+        })
+    }
+
+    async fn answer(&mut self, payload: &Bytes) -> Result<Answered, Ended> {
         let request = match Request::decode(payload) {
             Ok(request) => request,
             Err(RequestFault::UnknownCommand(command)) => {
                 self.reply(&Reply::UnknownCommand(command)).await?;
-                return Ok(None);
+                return Ok(Answered::Refused);
             }
             Err(RequestFault::Arguments(why)) => return Err(self.refuse(Reply::Error(why)).await),
             Err(fault @ RequestFault::Get) => return Err(Ended::Refused(fault.to_string())),
@@ -135,15 +181,16 @@ impl Connection {
             }
             Request::List => commands::list(self).await?,
             Request::Sync { name } => commands::sync(self, &name).await?,
-            Request::Delete { name } => commands::delete(self, &name).await?,
+            Request::Delete { name } => return commands::delete(self, &name).await,
             Request::Get { name, offset, size } => {
                 commands::get(self, &name, &offset, &size).await?;
             }
             Request::Append { name, offset } => {
-                return append::begin(self, name, offset).await.map(Some);
+                let opened = append::begin(self, name, offset).await?;
+                return Ok(Answered::Appends(opened));
             }
         }
-        Ok(None)
+        Ok(Answered::Done)
     }
 
     /// The journal of a file in the directory at hand.
@@ -171,6 +218,9 @@ impl Connection {
             Ok::<_, io::Error>(())
         });
         let _ = drained.await;
+        if commands::is_no_answer(&reply) {
+            return Ended::Unanswered(format!("{reply:?}"));
+        }
         Ended::Refused(format!("{reply:?}"))
     }
 

@@ -17,11 +17,13 @@ mod append;
 mod budget;
 mod commands;
 mod connection;
+mod metrics;
 mod names;
 mod store;
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
 use crate::{
@@ -35,6 +37,7 @@ use crate::{
 };
 use budget::Budget;
 use connection::{Connection, Served};
+use metrics::Metrics;
 
 /// Connections at a time; more are closed as they come.
 const CONNECTIONS_MAX: usize = 20_000;
@@ -63,6 +66,7 @@ pub fn client_options(endpoints: impl IntoIterator<Item = impl Into<String>>) ->
 #[derive(Debug)]
 pub struct Gateway {
     address: SocketAddr,
+    metrics: Metrics,
     stopping: watch::Sender<bool>,
     accepting: JoinHandle<()>,
 }
@@ -82,14 +86,17 @@ impl Gateway {
     pub fn start(listener: TcpListener, client: Client, job: JobName) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let (stopping, stops) = watch::channel(false);
+        let metrics = Metrics::default();
         let served = Served {
             client,
+            metrics: metrics.clone(),
             job,
             budget: Budget::new(WINDOWS_BYTES_MAX),
             stops,
         };
         Ok(Self {
             address,
+            metrics,
             stopping,
             accepting: task::spawn(accept(listener, served)),
         })
@@ -99,6 +106,12 @@ impl Gateway {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What it counts, to be shown with what else the process counts.
+    #[must_use]
+    pub fn metrics(&self) -> Arc<Registry> {
+        self.metrics.registry()
     }
 
     /// Whether any machine but this one can reach it.
@@ -130,7 +143,12 @@ async fn accept(listener: TcpListener, served: Served) {
                     tracing::debug!(%error, "a legacy connection was gone before it was served");
                     continue;
                 }
-                connections.spawn(Connection::new(socket, served.clone()).run());
+                let open = served.metrics.connection();
+                let connection = Connection::new(socket, served.clone());
+                connections.spawn(async move {
+                    connection.run().await;
+                    drop(open);
+                });
             }
             Some(_) = connections.join_next() => {}
             _ = stops.wait_for(|stops| *stops) => break,

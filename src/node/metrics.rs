@@ -2,15 +2,18 @@
 
 use std::{
     fmt,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{Arc, OnceLock, atomic::AtomicU64},
     time::Duration,
 };
 
 use prometheus_client::{
-    encoding::text::encode,
+    encoding::text::{encode_eof, encode_registry},
     metrics::{counter::Counter, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
+
+/// The content type of metrics in the text format of OpenMetrics, which Prometheus reads.
+pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The node's metrics. Cheap to clone.
 #[derive(Clone)]
@@ -20,6 +23,8 @@ pub(super) struct Metrics {
 
 struct Inner {
     registry: Registry,
+    /// What the process counts besides.
+    beside: OnceLock<Arc<Registry>>,
     batches: Counter,
     appends: Counter,
     streams: Gauge,
@@ -75,6 +80,7 @@ impl Default for Metrics {
             prometheus_client::metrics::histogram::exponential_buckets(0.000_05, 2.0, 18);
         let mut inner = Inner {
             registry: Registry::with_prefix("dos"),
+            beside: OnceLock::new(),
             batches: Counter::default(),
             appends: Counter::default(),
             streams: Gauge::default(),
@@ -203,6 +209,11 @@ impl Metrics {
         self.inner.damaged_records.inc();
     }
 
+    /// Shows these, too, from now on; only the first ones.
+    pub(super) fn show_beside(&self, others: Arc<Registry>) {
+        self.inner.beside.get_or_init(|| others);
+    }
+
     /// The metrics as text, with what was observed just now.
     #[must_use]
     pub(super) fn text(&self, observed: Observed) -> String {
@@ -221,7 +232,10 @@ impl Metrics {
             .set(i64::from(observed.write_gate_closed));
         let mut text = String::new();
         // Writing into a string cannot fail.
-        let _ = encode(&mut text, &i.registry);
+        for registry in std::iter::once(&i.registry).chain(i.beside.get().map(AsRef::as_ref)) {
+            let _ = encode_registry(&mut text, registry);
+        }
+        let _ = encode_eof(&mut text);
         text
     }
 }

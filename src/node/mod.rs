@@ -21,6 +21,8 @@ mod status;
 use std::{future::Future, sync::Arc, time::Duration};
 
 pub use config::NodeConfig;
+pub use metrics::METRICS_CONTENT_TYPE;
+use prometheus_client::registry::Registry;
 use shared::{Phase, Running, Shared};
 
 use crate::{
@@ -95,6 +97,11 @@ impl Node {
     #[must_use]
     pub fn client_address(&self) -> &str {
         &self.shared.addresses.client
+    }
+
+    /// Shows at `/metrics` what this process counts besides the node, too; once.
+    pub fn show_metrics_beside(&self, others: Arc<Registry>) {
+        self.shared.metrics.show_beside(others);
     }
 
     /// Serves until `shutdown` resolves or the node can no longer keep its promises; then hands leadership over and stops.

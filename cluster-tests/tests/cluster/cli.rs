@@ -13,7 +13,7 @@ use crate::journal;
 /// Commands whose stdout is no JSON document, with `-o json` or without, and why.
 const NO_JSON: [(&str, &str); 8] = [
     ("serve", "a node: it prints nothing"),
-    ("gateway", "it serves legacy workers: it prints nothing"),
+    ("gateway", "it runs until a signal: see gateway.rs"),
     ("dev", "it runs until Ctrl-C: see tour.rs"),
     (
         "demo legacy",

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use dos_cluster_tests::{
-    TestCluster, cli_with_stdin, cluster::SETTLE_WITHIN, eventually, phase, raw, wait::check,
+    TestCluster, cli_with_stdin, cluster::SETTLE_WITHIN, eventually, http::samples, phase, raw,
+    wait::check,
 };
 use tokio_stream::StreamExt;
 use tonic_health::pb::{
@@ -13,29 +14,6 @@ use tonic_reflection::pb::v1::{
     ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
     server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
 };
-
-/// Samples of OpenMetrics text: name with labels, and value.
-fn samples(text: &str) -> Vec<(String, f64)> {
-    assert!(
-        text.ends_with("# EOF\n"),
-        "OpenMetrics ends with # EOF: {text}"
-    );
-    let samples = text
-        .lines()
-        .filter(|line| !line.starts_with('#'))
-        .map(|line| {
-            let (name, value) = line
-                .rsplit_once(' ')
-                .unwrap_or_else(|| panic!("no sample: {line:?}"));
-            (
-                name.to_owned(),
-                value
-                    .parse()
-                    .unwrap_or_else(|_| panic!("no number: {line:?}")),
-            )
-        });
-    samples.collect()
-}
 
 async fn serving(address: &str) -> Result<ServingStatus, String> {
     let mut client = HealthClient::new(raw::channel(address));
@@ -102,12 +80,12 @@ async fn health_metrics_and_reflection_say_what_is_so() {
                 assert_eq!(code, 200);
                 let samples = samples(&text);
                 assert!(
-                    samples.iter().all(|(name, _)| name.starts_with("dos_")),
+                    samples.keys().all(|name| name.starts_with("dos_")),
                     "{text}"
                 );
                 let value = |name: &str| {
-                    let sample = samples.iter().find(|(known, _)| known == name);
-                    sample.unwrap_or_else(|| panic!("no {name} in {text}")).1
+                    let sample = samples.get(name);
+                    *sample.unwrap_or_else(|| panic!("no {name} in {text}"))
                 };
                 assert_eq!(value("dos_raft_is_leader") > 0.5, place == leader, "{text}");
                 assert!(value("dos_write_gate_closed") < 0.5, "{text}");

@@ -99,7 +99,7 @@ async fn the_lock_of_a_host_that_vanished_is_free_within_ten_seconds() {
     let free = dos_cluster_tests::ports::free_address();
     let port = free.rsplit(':').next().unwrap();
     let address = format!("{}:{port}", host.gateway);
-    let _gateway = GatewayProcess::start_at(&cluster.endpoints(), address).await;
+    let _gateway = GatewayProcess::start_at(&cluster.endpoints(), &address).await;
     let node = cluster.nodes[0].legacy_address();
 
     phase("it appends");

@@ -8,13 +8,15 @@ use std::{
 };
 
 use dos_cluster_tests::{
-    CliOutput, cli, cluster::SETTLE_WITHIN, eventually, phase, ports, wait::check,
+    CliOutput, cli, cluster::SETTLE_WITHIN, eventually, legacy::LegacyClient, phase, ports,
+    wait::check,
 };
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process};
 
 const README: &str = include_str!("../../../README.md");
 const TITLE: &str = "\n## A tour in five minutes\n";
-const PORTS: u16 = 9;
+const PORTS_PER_NODE: u16 = 4;
+const PORTS: u16 = 3 * PORTS_PER_NODE;
 
 /// The tour's commands, block by block, at another place, on other ports, with the program under test.
 struct Tour {
@@ -50,10 +52,19 @@ impl Tour {
         }
     }
 
-    fn endpoints(&self) -> String {
-        let ports = (0..PORTS).step_by(3);
+    /// The addresses of the nodes, by their port's place in the node's row.
+    fn addresses(&self, place: u16) -> Vec<String> {
+        let ports = (place..PORTS).step_by(usize::from(PORTS_PER_NODE));
         let addresses = ports.map(|port| format!("127.0.0.1:{}", self.base + port));
-        addresses.collect::<Vec<_>>().join(",")
+        addresses.collect()
+    }
+
+    fn endpoints(&self) -> String {
+        self.addresses(0).join(",")
+    }
+
+    fn legacy_addresses(&self) -> Vec<String> {
+        self.addresses(3)
     }
 }
 
@@ -156,6 +167,9 @@ async fn the_tour_of_the_readme_works_as_it_is_written() {
         look.contains(&export),
         "the tour exports what `dev` says: {look}"
     );
+    for address in tour.legacy_addresses() {
+        terminal.shows(&address).await;
+    }
     let nodes = pids(&tour.dir);
     assert_eq!(nodes.len(), 3);
 
@@ -208,6 +222,20 @@ async fn the_tour_of_the_readme_works_as_it_is_written() {
     assert_eq!(nodes.len(), 3);
     let read = run(&format!("{settings}dos-cluster journal read tour/w1/notes")).await;
     assert_eq!(read.done().stdout, both);
+
+    phase("it serves legacy workers where it says");
+    let told = format!("{:?}", tour.legacy_addresses());
+    let shown: String = terminal.shown().split_whitespace().collect();
+    assert!(
+        shown.contains(&format!("\"legacy_addresses\":{}", told.replace(' ', ""))),
+        "{told} in {shown}"
+    );
+    for (place, address) in tour.legacy_addresses().iter().enumerate() {
+        let client = LegacyClient::in_dir(address, "w").await;
+        let mut stream = client.append("a.journal", 2 * place as u64).await.unwrap();
+        stream.send(b"ab").await;
+        stream.finish(SETTLE_WITHIN).await;
+    }
     terminal.interrupt().await;
     assert_gone(&nodes);
 }

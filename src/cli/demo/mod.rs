@@ -11,7 +11,7 @@ mod story;
 mod wordcount;
 mod worker;
 
-pub(super) use legacy::{DemoLegacyGateway, DemoLegacyWorker};
+pub(super) use legacy::DemoLegacyWorker;
 
 use std::path::PathBuf;
 

@@ -17,9 +17,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{
     Context,
     exit::{Exit, Failure},
-    output::stderr_is_terminal,
+    output::{or_dash, stderr_is_terminal, table},
     progress::Progress,
-    status::{self, Report},
+    status::{self, NodeRow, Report},
 };
 use crate::{
     client::Client,
@@ -32,6 +32,7 @@ mod ports;
 
 pub(super) use node::{DevNode, stop_all};
 pub(super) use ports::Layout;
+use ports::Ports;
 
 /// How often the nodes are asked whether they are there.
 const ASK_EVERY: Duration = Duration::from_millis(100);
@@ -49,8 +50,8 @@ In another terminal: paste the printed `export` line, then
   echo hello | dos-cluster journal append tour/w1/notes
   kill -9 $(cat dos-dev/n1.pid); dos-cluster status
 
-Node n1 has ports P, P+1 and P+2 (clients, members, HTTP), n2 the next three, and so on. On one machine: for trying
-things out, not for keeping data. The nodes stop with it, whatever ends it.")]
+Node n1 has ports P to P+3 (clients, members, HTTP, legacy workers), n2 the next four, and so on. On one machine: for
+trying things out, not for keeping data. The nodes stop with it, whatever ends it.")]
 pub(super) struct Dev {
     /// How many nodes [default: 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=9))]
@@ -67,6 +68,7 @@ pub(super) struct Dev {
 struct Running {
     cluster_id: Option<String>,
     endpoints: Vec<String>,
+    legacy_addresses: Vec<String>,
     directory: String,
     pids: Vec<u32>,
 }
@@ -135,10 +137,10 @@ async fn run_nodes(
     nodes: &mut Vec<DevNode>,
 ) -> Result<(), Failure> {
     let report = start_cluster(context, layout, nodes).await?;
-    let endpoints = layout.endpoints();
     let running = Running {
         cluster_id: report.cluster_id.clone(),
-        endpoints: endpoints.clone(),
+        endpoints: layout.endpoints(),
+        legacy_addresses: layout.legacy_addresses(),
         directory: layout.dir.display().to_string(),
         pids: nodes.iter().filter_map(DevNode::pid).collect(),
     };
@@ -147,7 +149,7 @@ async fn run_nodes(
         nodes.len(),
         layout.dir.display(),
         layout.logs(),
-        status::nodes_table(&report.nodes),
+        addresses_table(&report.nodes, layout),
     ));
     context.output.show(&running, |running| {
         format!(
@@ -156,6 +158,25 @@ async fn run_nodes(
         )
     })?;
     watch(context, layout, nodes).await
+}
+
+/// The nodes, and where each is reached.
+fn addresses_table(nodes: &[NodeRow], layout: &Layout) -> String {
+    let row = |node: &NodeRow| {
+        let ports = layout.ports_at(&node.address);
+        vec![
+            or_dash(node.node.as_ref()),
+            node.state.to_owned(),
+            node.address.clone(),
+            or_dash(ports.map(Ports::http)),
+            or_dash(ports.map(Ports::legacy)),
+        ]
+    };
+    let rows: Vec<_> = nodes.iter().map(row).collect();
+    table(
+        &["node", "state", "clients", "http", "legacy workers"],
+        &rows,
+    )
 }
 
 /// Waits until every node answers; a node that ends before that is the failure.

@@ -13,7 +13,7 @@ use super::{
     super::{
         Context,
         exit::{self, Failure},
-        serve::UNTIL_STDIN_CLOSES,
+        lifeline::UNTIL_STDIN_CLOSES,
     },
     ports::{Layout, write_file},
 };
@@ -54,6 +54,8 @@ impl DevNode {
             ports.peer().into(),
             "--http-listen".into(),
             ports.http().into(),
+            "--legacy-listen".into(),
+            ports.legacy().into(),
         ];
         let words = std::iter::once(program.as_os_str())
             .chain(arguments.iter().map(|word| word.as_os_str()));

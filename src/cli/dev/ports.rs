@@ -15,6 +15,7 @@ use crate::{
 
 const NODES_DEFAULT: u16 = 3;
 const HOST: &str = "127.0.0.1";
+const PORTS_PER_NODE: u16 = 4;
 /// Where other services rarely are, up to the ports of outgoing connections.
 const BASE_PORT_MIN: u16 = 10_000;
 /// The first port of outgoing connections, where the system does not tell.
@@ -29,11 +30,22 @@ pub(in crate::cli) struct Ports {
     client: u16,
     peer: u16,
     http: u16,
+    legacy: u16,
 }
 
 impl Ports {
-    fn all(self) -> [u16; 3] {
-        [self.client, self.peer, self.http]
+    /// From `first` on.
+    fn in_a_row(first: u16) -> Self {
+        Self {
+            client: first,
+            peer: first + 1,
+            http: first + 2,
+            legacy: first + 3,
+        }
+    }
+
+    fn all(self) -> [u16; PORTS_PER_NODE as usize] {
+        [self.client, self.peer, self.http, self.legacy]
     }
 
     pub(in crate::cli) fn client(self) -> String {
@@ -46,6 +58,10 @@ impl Ports {
 
     pub(in crate::cli) fn http(self) -> String {
         format!("{HOST}:{}", self.http)
+    }
+
+    pub(in crate::cli) fn legacy(self) -> String {
+        format!("{HOST}:{}", self.legacy)
     }
 }
 
@@ -136,6 +152,17 @@ impl Layout {
         self.ports.iter().map(|ports| ports.client()).collect()
     }
 
+    /// The addresses for legacy workers of all nodes.
+    pub(in crate::cli) fn legacy_addresses(&self) -> Vec<String> {
+        self.ports.iter().map(|ports| ports.legacy()).collect()
+    }
+
+    /// The ports of the node whose client address it is.
+    pub(in crate::cli) fn ports_at(&self, client: &str) -> Option<Ports> {
+        let mut ports = self.ports.iter();
+        ports.find(|ports| ports.client() == client).copied()
+    }
+
     /// Refuses where a port is taken, perhaps by a node that an earlier run left behind.
     pub(in crate::cli) fn check_free(&self) -> Result<(), Failure> {
         for number in self.numbers() {
@@ -215,14 +242,14 @@ fn check_same(
         .try_next("the same without --nodes and --base-port, or with another --dir"))
 }
 
-/// Three ports for each node: from `base_port` on, or from the usual one, or where enough are free in a row.
+/// Four ports for each node: from `base_port` on, or from the usual one, or where enough are free in a row.
 fn choose(nodes: u16, base_port: Option<u16>) -> Result<(Vec<Ports>, Vec<UdpSocket>), Failure> {
     let Some(base) = base_port else {
         return choose_free(nodes);
     };
     let ports = ports_from(base, nodes).ok_or_else(|| {
         Failure::usage(format!(
-            "--base-port {base} leaves no room for three ports for each of {nodes} nodes"
+            "--base-port {base} leaves no room for four ports for each of {nodes} nodes"
         ))
     })?;
     let reserved = ports.iter().flat_map(|ports| ports.all());
@@ -231,19 +258,17 @@ fn choose(nodes: u16, base_port: Option<u16>) -> Result<(Vec<Ports>, Vec<UdpSock
 }
 
 fn ports_from(base: u16, nodes: u16) -> Option<Vec<Ports>> {
-    base.checked_add(nodes * 3 - 1)?;
-    let ports = (0..nodes).map(|index| Ports {
-        client: base + index * 3,
-        peer: base + index * 3 + 1,
-        http: base + index * 3 + 2,
-    });
+    base.checked_add(nodes * PORTS_PER_NODE - 1)?;
+    let ports = (0..nodes).map(|index| Ports::in_a_row(base + index * PORTS_PER_NODE));
     Some(ports.collect())
 }
 
 /// Not where the system takes ports of outgoing connections from: while a node is down nobody gets its port.
 fn choose_free(nodes: u16) -> Result<(Vec<Ports>, Vec<UdpSocket>), Failure> {
     let outgoing = outgoing_from();
-    let last = outgoing.saturating_sub(nodes * 3).max(BASE_PORT_MIN + 1);
+    let last = outgoing
+        .saturating_sub(nodes * PORTS_PER_NODE)
+        .max(BASE_PORT_MIN + 1);
     let random = || {
         let span = u64::from(last - BASE_PORT_MIN);
         BASE_PORT_MIN + u16::try_from(rng::u64() % span).unwrap_or_default()
@@ -260,7 +285,7 @@ fn choose_free(nodes: u16) -> Result<(Vec<Ports>, Vec<UdpSocket>), Failure> {
             return Ok((ports, reserved));
         }
     }
-    let count = nodes * 3;
+    let count = nodes * PORTS_PER_NODE;
     let message = format!("cannot find {count} free ports in a row below {outgoing}");
     Err(Failure::error(message).try_next("the same with --base-port PORT"))
 }
@@ -316,11 +341,11 @@ mod tests {
     }
 
     #[test]
-    fn ports_from_a_base_come_in_threes_and_end_at_the_last_port() {
+    fn ports_from_a_base_come_in_fours_and_end_at_the_last_port() {
         let ports = ports_from(7420, 2).unwrap();
-        assert_eq!(ports[1].all(), [7423, 7424, 7425]);
-        assert!(choose(2, Some(65_530)).is_ok());
-        assert!(choose(2, Some(65_531)).is_err());
+        assert_eq!(ports[1].all(), [7424, 7425, 7426, 7427]);
+        assert!(choose(2, Some(65_528)).is_ok());
+        assert!(choose(2, Some(65_529)).is_err());
     }
 
     #[test]

@@ -1,43 +1,17 @@
-//! `/metrics` of a mirror, in the text format of OpenMetrics, which Prometheus reads.
+//! What a mirror counts.
 
-use axum::{
-    Router,
-    extract::State,
-    http::header,
-    response::{IntoResponse, Response},
-    routing::get,
-};
 use prometheus_client::{
-    encoding::text::encode,
     metrics::{family::Family, gauge::Gauge},
     registry::Registry,
 };
 
-use crate::{
-    client::mirror_dir::{DirMirrorView, MirrorSnapshot},
-    env::net::TcpListener,
-};
-
-const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+use super::super::metrics;
+use crate::client::mirror_dir::MirrorSnapshot;
 
 type Labels = Vec<(&'static str, String)>;
 
-/// Serves until it is dropped.
-pub(super) async fn serve(listener: TcpListener, mirror: DirMirrorView) -> std::io::Result<()> {
-    let routes = Router::new()
-        .route("/livez", get(async || "ok\n"))
-        .route("/metrics", get(metrics))
-        .with_state(mirror);
-    axum::serve(listener, routes).await
-}
-
-async fn metrics(State(mirror): State<DirMirrorView>) -> Response {
-    let text = text(&mirror.snapshot());
-    ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response()
-}
-
 /// The metrics of a moment.
-fn text(snapshot: &MirrorSnapshot) -> String {
+pub(super) fn text(snapshot: &MirrorSnapshot) -> String {
     let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     let (local, durable, lag, files) = <(Gauges, Gauges, Gauges, Gauges)>::default();
     for phase in ["waiting", "streaming", "durable", "stopped"] {
@@ -75,10 +49,7 @@ fn text(snapshot: &MirrorSnapshot) -> String {
         "Files whose names no journal can have",
         refused,
     );
-    let mut text = String::new();
-    // A String takes everything.
-    let _ = encode(&mut text, &registry);
-    text
+    metrics::text(&registry)
 }
 
 type Gauges = Family<Labels, Gauge>;

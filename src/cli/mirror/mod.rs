@@ -3,13 +3,14 @@
 mod metrics;
 mod report;
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 
 use super::{
     Context, Signals,
     exit::{Exit, Failure},
+    metrics::MetricsListen,
 };
 use crate::{
     client::{
@@ -17,7 +18,7 @@ use crate::{
         mirror_dir::{DirMirror, IN_USE_PATIENCE, MirrorOptions, NamePattern, Step},
     },
     domain::{JobName, WorkerName, WorkerRef},
-    env::{net, task, time},
+    env::time,
 };
 use report::Reporter;
 
@@ -26,7 +27,7 @@ use report::Reporter;
 #[command(after_help = "\
 Examples:
   dos-cluster mirror --job wallaroo --worker worker1 /var/lib/wallaroo
-  dos-cluster mirror --job wallaroo --worker worker1 /var/lib/wallaroo --metrics-listen 127.0.0.1:7430
+  dos-cluster mirror --job wallaroo --worker worker1 /var/lib/wallaroo --metrics-listen 127.0.0.1:7460
   dos-cluster mirror --job wallaroo --worker worker1 /var/lib/wallaroo --once
 
 New files are found as they come; each goes on where the cluster's journal ends, after any outage of either side. A file
@@ -53,9 +54,8 @@ pub(super) struct Mirror {
     /// Stream journals also while another process does, which is fenced
     #[arg(long)]
     steal: bool,
-    /// Serve /metrics there; off by default
-    #[arg(long, value_name = "HOST:PORT")]
-    metrics_listen: Option<SocketAddr>,
+    #[command(flatten)]
+    metrics: MetricsListen,
 }
 
 impl Mirror {
@@ -66,10 +66,11 @@ impl Mirror {
             worker: self.worker.clone(),
         };
         let mut signals = Signals::install()?;
-        let listener = self.listen().await?;
+        let listener = self.metrics.bind().await?;
         let mut mirror = self.start(&client, &worker);
         let view = mirror.view();
-        let serving = listener.map(|listener| task::spawn(metrics::serve(listener, view.clone())));
+        let shown = view.clone();
+        let serving = listener.serve(move || metrics::text(&shown.snapshot()));
         let mut reporter = Reporter::new(context, worker, view);
         let ended = loop {
             tokio::select! {
@@ -83,9 +84,7 @@ impl Mirror {
                 () = signals.next() => break drain(context, &mut mirror, &mut signals).await,
             }
         };
-        if let Some(serving) = serving {
-            serving.abort();
-        }
+        drop(serving);
         let is_late = matches!(ended, Ok(Ended::Late));
         reporter.finish(is_late, ended.err())
     }
@@ -100,16 +99,6 @@ impl Mirror {
             patience: IN_USE_PATIENCE,
         };
         DirMirror::start(client, options)
-    }
-
-    async fn listen(&self) -> Result<Option<net::TcpListener>, Failure> {
-        let Some(address) = self.metrics_listen else {
-            return Ok(None);
-        };
-        let listener = net::bind(&address.to_string()).await;
-        listener.map(Some).map_err(|error| {
-            Failure::error(format!("cannot listen on {address} for metrics: {error}"))
-        })
     }
 }
 

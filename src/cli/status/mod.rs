@@ -141,7 +141,7 @@ fn text(report: &Report) -> String {
 }
 
 /// The nodes, one a line.
-pub(super) fn nodes_table(nodes: &[NodeRow]) -> String {
+fn nodes_table(nodes: &[NodeRow]) -> String {
     let rows: Vec<Vec<String>> = nodes
         .iter()
         .map(|node| {

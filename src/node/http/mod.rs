@@ -13,7 +13,10 @@ use axum::{
     routing::get,
 };
 
-use super::{metrics::Observed, shared::Shared};
+use super::{
+    metrics::{METRICS_CONTENT_TYPE, Observed},
+    shared::Shared,
+};
 use crate::{env::net::TcpListener, raft::Role};
 
 /// Serves until `stopped` resolves.
@@ -90,9 +93,8 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
             ..observed
         };
     }
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     (
-        [(header::CONTENT_TYPE, kind)],
+        [(header::CONTENT_TYPE, METRICS_CONTENT_TYPE)],
         shared.metrics.text(observed),
     )
 }

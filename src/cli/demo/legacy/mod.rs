@@ -1,13 +1,12 @@
 //! `dos-cluster demo legacy`: workers that speak only the original's TCP protocol survive what its own demos do to them, and more.
 //!
-//! The workers are processes that keep the original's files and speak its protocol (`dos_client`) to a gateway process beside them;
-//! what brings them back is `dos-cluster restore`, as an operator types it. The sink lets results out when the recovery line covers
-//! them, and a validator judges every sequence.
+//! The workers are processes that keep the original's files and speak its protocol (`dos_client`) to a `dos-cluster gateway` beside
+//! them; what brings them back is `dos-cluster restore`, as an operator types it. The sink lets results out when the recovery line
+//! covers them, and a validator judges every sequence.
 
 mod crew;
 mod dos_client;
 mod files;
-mod gateway;
 mod journal;
 mod process;
 mod sink;
@@ -36,7 +35,7 @@ Examples:
 
 Starts three servers on this machine and plays five acts: a restart in place, a move with two workers and with three, the loss
 of a worker and the leading server together, and one worker moved three times. The workers are processes that speak only the
-original's TCP protocol, to a gateway beside each. A validator checks that no sequence number is lost, doubled or out of order.
+original's TCP protocol, to a `dos-cluster gateway` beside each. A validator checks that no sequence number is lost, doubled or out of order.
 Exit code 6 if one is.")]
 pub(super) struct Legacy {
     /// Where everything goes; kept afterwards. Without it: a temporary directory, removed at the end
@@ -64,22 +63,5 @@ pub(in crate::cli) struct DemoLegacyWorker {
 impl DemoLegacyWorker {
     pub(in crate::cli) async fn run(self, context: &Context) -> Result<Exit, Failure> {
         worker::run(self.task, context).await
-    }
-}
-
-/// The gateway beside a legacy worker of the demo: a process of its own, started by `demo legacy`
-#[derive(Debug, Args)]
-#[command(hide = true)]
-#[command(
-    after_help = "Example: see what `dos-cluster demo legacy` starts, with `ps -C dos-cluster -f`"
-)]
-pub(in crate::cli) struct DemoLegacyGateway {
-    #[command(flatten)]
-    task: gateway::Task,
-}
-
-impl DemoLegacyGateway {
-    pub(in crate::cli) async fn run(self, context: &Context) -> Result<Exit, Failure> {
-        gateway::run(self.task, context).await
     }
 }

@@ -13,7 +13,11 @@ use tokio::{
 
 use super::{
     super::{
-        super::exit::{self, Exit, Failure},
+        super::{
+            exit::{self, Exit, Failure},
+            gateway,
+            lifeline::UNTIL_STDIN_CLOSES,
+        },
         stage::STEP_WITHIN,
     },
     talk::{Order, Said},
@@ -103,7 +107,7 @@ pub(super) fn addresses(host: &Path) -> [String; 2] {
 }
 
 impl Gateway {
-    /// Starts a gateway process for a job; it turns to the first endpoint first.
+    /// Starts `dos-cluster gateway` for a job, on any free port; it turns to the first endpoint first.
     pub(super) async fn start(
         children: &mut Vec<Child>,
         endpoints: &[String],
@@ -113,8 +117,9 @@ impl Gateway {
         let errors = log(&logs.join("gateways.log"))?;
         let mut command = program()?;
         command
-            .args(["demo-legacy-gateway", "--endpoints", &endpoints.join(",")])
-            .args(["--job", job])
+            .args(["gateway", "--endpoints", &endpoints.join(",")])
+            .args(["--listen", "127.0.0.1:0", "--job", job])
+            .arg(UNTIL_STDIN_CLOSES)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(errors);
@@ -123,11 +128,12 @@ impl Gateway {
         children.push(child);
         let no_pipes = || Failure::error("a gateway was started without its pipes");
         let mut said = BufReader::new(said.ok_or_else(no_pipes)?).lines();
-        let address = time::timeout(STEP_WITHIN, said.next_line()).await;
-        let address = address.ok().and_then(Result::ok).flatten();
+        let line = time::timeout(STEP_WITHIN, said.next_line()).await;
+        let line = line.ok().and_then(Result::ok).flatten();
+        let address = line.as_deref().and_then(gateway::address_in);
         let silent = || Failure::error("a gateway has ended").try_next("see gateways.log");
         Ok(Self {
-            address: address.ok_or_else(silent)?,
+            address: address.ok_or_else(silent)?.to_owned(),
             child: children.len() - 1,
             _lifeline: lifeline,
         })
