@@ -19,8 +19,8 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
-  dos-cluster serve --data-dir /var/lib/dos --listen 0.0.0.0:7420 --advertise n4:7420 ...   # on the new machine
-  dos-cluster --endpoints n1:7420 join n4:7420                                              # from anywhere
+  dos-cluster serve --data-dir ./n4 --listen 0.0.0.0:7420 --advertise n4:7420 ...   # on n4
+  dos-cluster --endpoints n1:7420 join n4:7420                                      # anywhere
 
 Returns when the node votes; keep it running until then.")]
 pub(super) struct Join {

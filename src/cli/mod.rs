@@ -15,6 +15,7 @@ mod dev;
 mod endpoint;
 mod exit;
 mod gateway;
+mod help;
 mod init;
 mod join;
 mod journal;
@@ -164,7 +165,7 @@ impl Context {
 #[must_use]
 pub fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().collect();
-    let cli = match Cli::try_parse_from(&words) {
+    let cli = match help::parse(&words) {
         Ok(cli) => cli,
         Err(error) => return usage::report(&words, error).into(),
     };

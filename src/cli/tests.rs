@@ -1,7 +1,7 @@
 use super::*;
 
 fn parse(arguments: &[&str]) -> Result<Cli, clap::Error> {
-    Cli::try_parse_from(std::iter::once(&"dos-cluster").chain(arguments))
+    help::parse(std::iter::once(&"dos-cluster").chain(arguments))
 }
 
 #[test]

@@ -3,13 +3,14 @@
 use std::ffi::OsString;
 
 use clap::{
-    Args, CommandFactory, Parser,
+    Args,
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
 use super::{
-    Cli, Context,
+    Context,
     exit::{Exit, Failure},
+    help,
     output::{Format, Output},
 };
 
@@ -30,7 +31,7 @@ impl Help {
         let mut words = vec![OsString::from("dos-cluster")];
         words.extend(self.words);
         words.push("--help".into());
-        let Err(error) = Cli::try_parse_from(words) else {
+        let Err(error) = help::parse(words) else {
             return Err(Failure::error("the help was not found"));
         };
         if error.kind() != ErrorKind::DisplayHelp {
@@ -75,7 +76,7 @@ fn without_variables(words: &[OsString], error: clap::Error) -> clap::Error {
             .mut_args(|argument| argument.env(None::<&str>))
             .mut_subcommands(strip)
     }
-    match strip(Cli::command()).try_get_matches_from(words) {
+    match strip(help::command()).try_get_matches_from(words) {
         Err(plain) if plain.kind() == error.kind() => plain,
         // The variable itself is wrong.
         _ => error,
@@ -170,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_wrong_command_line_for_programs_has_message_usage_and_tips() {
-        let failure_of = |line: &str| failure(&Cli::try_parse_from(words(line)).unwrap_err());
+        let failure_of = |line: &str| failure(&help::parse(words(line)).unwrap_err());
         let wrong = failure_of("dos-cluster journal apend a/b/c");
         assert_eq!(wrong.exit, Exit::Usage);
         assert_eq!(wrong.message, "unrecognized subcommand 'apend'");

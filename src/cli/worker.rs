@@ -45,7 +45,7 @@ Examples:
   dos-cluster worker takeover wordcount/w1
   dos-cluster worker takeover wordcount/w1 --at line
   dos-cluster worker takeover wordcount/w1 --at 0:42 --expect-epoch 3
-  dos-cluster worker takeover wallaroo/w1 --endpoint control=10.0.0.8:3131 --endpoint data=10.0.0.8:3132")]
+  dos-cluster worker takeover wallaroo/w1 --endpoint control=w1.new:3131 --endpoint data=w1.new:3132")]
     Takeover {
         /// The worker
         #[arg(value_name = "JOB/WORKER")]

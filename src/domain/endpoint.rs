@@ -110,6 +110,12 @@ impl Addresses {
             .map(|(role, address)| (role.as_str(), address.as_str()))
     }
 
+    /// Whether any worker could have an address in this role.
+    #[must_use]
+    pub fn may_have(role: &str) -> bool {
+        is_role(role)
+    }
+
     /// The address in a role.
     #[must_use]
     pub fn get(&self, role: &str) -> Option<&str> {
@@ -175,12 +181,14 @@ mod tests {
         let longest = "r".repeat(ROLE_BYTES_MAX);
         for good in ["control", "data-2", "a_b", &longest] {
             assert!(one(good, "h:1").is_ok(), "{good}");
+            assert!(Addresses::may_have(good), "{good}");
         }
         for bad in ["", "Data", "a b", "ä", "a=b", &format!("{longest}r")] {
             assert!(
                 matches!(one(bad, "h:1"), Err(AddressError::BadRole { .. })),
                 "{bad:?}"
             );
+            assert!(!Addresses::may_have(bad), "{bad:?}");
         }
     }
 

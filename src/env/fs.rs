@@ -27,6 +27,17 @@ pub fn canonicalize(path: &Path) -> io::Result<std::path::PathBuf> {
     Ok(path.to_owned())
 }
 
+/// What a symbolic link leads to; in a simulation there are none.
+pub fn read_link(path: &Path) -> io::Result<std::path::PathBuf> {
+    #[cfg(not(sim))]
+    return disk::read_link(path);
+    #[cfg(sim)]
+    {
+        let _ = path;
+        Err(io::ErrorKind::InvalidInput.into())
+    }
+}
+
 /// Leaves a directory to its owner only (mode 0700); a simulated one has no mode.
 pub fn make_private(path: &Path) -> io::Result<()> {
     #[cfg(sim)]

@@ -1,7 +1,7 @@
 //! Where workers are reached: told to whoever watches through the loss of the leader, and written for other programs.
 
 use std::{
-    os::unix::fs::MetadataExt,
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     process::{Child, Stdio},
     time::SystemTime,
@@ -43,25 +43,46 @@ fn told(worker: &str, generation: u64, control: &str) -> Vec<(String, u64, Strin
     vec![(worker.to_owned(), generation, control.to_owned())]
 }
 
-/// `endpoint watch` as a process, whose stdout goes to a file.
+/// `endpoint watch` as a process, whose stdout and stderr go to files.
 struct Watcher {
     child: Child,
     stdout: PathBuf,
+    stderr: PathBuf,
 }
 
 impl Watcher {
     /// It knows nothing but one node.
     fn start(cluster: &TestCluster, node: usize, name: &str, flags: &[&str]) -> Self {
         let stdout = cluster.dir().join(name);
+        let stderr = cluster.dir().join(format!("{name}.stderr"));
         let mut command = cli::command();
         command
             .env("DOS_CLUSTER_ENDPOINTS", cluster.nodes[node].address())
             .args(["endpoint", "watch", "--job", "job"])
             .args(flags)
             .stdin(Stdio::null())
-            .stdout(std::fs::File::create(&stdout).unwrap());
+            .stdout(std::fs::File::create(&stdout).unwrap())
+            .stderr(std::fs::File::create(&stderr).unwrap());
         let child = command.spawn().unwrap();
-        Self { child, stdout }
+        Self {
+            child,
+            stdout,
+            stderr,
+        }
+    }
+
+    /// Waits until it has said all these words on stderr.
+    async fn talked(&mut self, words: &[&str]) -> String {
+        eventually("the watch says it", SETTLE_WITHIN, async || {
+            let said = std::fs::read_to_string(&self.stderr).unwrap();
+            let ended = self.child.try_wait().unwrap();
+            assert!(ended.is_none(), "it ended by itself: {ended:?}: {said}");
+            match words.iter().find(|word| !said.contains(**word)) {
+                Some(missing) => Err(format!("{missing:?} is not in {said}")),
+                None => Ok(said),
+            }
+        })
+        .await
     }
 
     /// Waits until the file holds exactly this.
@@ -259,6 +280,26 @@ async fn endpoints_are_written_for_other_programs_all_at_once_and_only_when_they
     let _ = get.exits_with(4, &["job/silent", "dos-cluster endpoint set job/silent"]);
     let get = cluster.cli(&["endpoint", "get", "job/nobody"]).await;
     let _ = get.exits_with(4, &["nobody"]);
+    let older = cluster.dir().join("older");
+    std::fs::write(&older, "older").unwrap();
+    let over = ["--out", older.to_str().unwrap()];
+    let none = render(&cluster, "env", &over).await;
+    let _ = none.exits_with(4, &["job job", "dos-cluster endpoint set job/WORKER"]);
+    for format in ["env", "wallaroo"] {
+        let words = [
+            "endpoint",
+            "render",
+            "--worker",
+            "job/silent",
+            "--prefix",
+            "A",
+        ];
+        let flags = [&words[..], &["--format", format], &over].concat();
+        let none = cluster.cli(&flags).await;
+        let step = "dos-cluster endpoint set job/silent";
+        let _ = none.exits_with(4, &["job/silent has no endpoint yet", step]);
+    }
+    assert_eq!(std::fs::read_to_string(&older).unwrap(), "older");
 
     phase("one is set, another comes with a takeover");
     let set = ["endpoint", "set", "job/w1", "control=10.0.0.7:3131"];
@@ -277,6 +318,22 @@ async fn endpoints_are_written_for_other_programs_all_at_once_and_only_when_they
     ];
     let taken = cluster.cli(&[&takeover[..], &to].concat()).await.done();
     assert_eq!(taken.json()["endpoint_generation"], 1, "{taken:?}");
+    let got = cluster.cli(&["endpoint", "get", "job/w2"]).await.done();
+    for word in [
+        "job/w2",
+        "GENERATION  1",
+        "a test",
+        "[::1]:1",
+        "w2.example:2",
+    ] {
+        assert!(got.stdout.contains(word), "{word:?}: {got:?}");
+    }
+    let got = cluster
+        .cli(&["endpoint", "get", "job/w2", "-o", "json"])
+        .await;
+    let got = got.done().json();
+    assert_eq!(got["worker"], "job/w2");
+    assert_eq!(got["addresses"]["control"], "[::1]:1");
     let listed = client.endpoints(None, None, Floor::Linearizable).await;
     let listed = listed.unwrap().endpoints;
     let at = |name| listed[&worker(name)].at_unix_ms;
@@ -372,13 +429,135 @@ async fn endpoints_are_written_for_other_programs_all_at_once_and_only_when_they
     assert_eq!(names[..2], wanted, "nothing else is left behind");
     assert_eq!(names.len(), 4, "{names:?}");
 
+    phase("many at once, into a file that a link leads to and that only its owner reads");
+    let (link, real) = (cluster.dir().join("link"), cluster.dir().join("real"));
+    std::fs::write(&real, "").unwrap();
+    std::fs::set_permissions(&real, std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::os::unix::fs::symlink("real", &link).unwrap();
+    let flags = ["--out", link.to_str().unwrap()];
+    let one = || render(&cluster, "hosts", &flags);
+    let (first, second, third, fourth) = tokio::join!(one(), one(), one(), one());
+    for one in [first, second, third, fourth] {
+        let _ = one.done();
+    }
+    let written = std::fs::read_to_string(&real).unwrap();
+    assert_eq!(written, "10.0.0.8 w1.job\n::1 w2.job\n");
+    assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!(std::fs::metadata(&real).unwrap().mode() & 0o777, 0o600);
+
+    phase("a template that is wrong, and two names that are one variable");
+    let wrong = cluster.dir().join("wrong");
+    let format = format!("template={}", wrong.display());
+    for (text, word) in [
+        ("a\n{{worker\n", "line 2: {{worker is not closed"),
+        ("{{Worker}}", "line 1: {{Worker}} is no placeholder"),
+        ("{{nope}}", "of the roles control, data"),
+    ] {
+        std::fs::write(&wrong, text).unwrap();
+        let refused = render(&cluster, &format, &over).await;
+        let known = "known are {{job}}, {{worker}}";
+        let _ = refused.exits_with(1, &[wrong.to_str().unwrap(), word, known]);
+    }
+    client.open_worker(&worker("job/w-2"), None).await.unwrap();
+    client.open_worker(&worker("job/w.2"), None).await.unwrap();
+    for name in ["job/w-2", "job/w.2"] {
+        let set = ["endpoint", "set", name, "control=h:1"];
+        let _ = cluster.cli(&set).await.done();
+    }
+    let both = "job/w-2 control and job/w.2 control are both DOS_ENDPOINT_W_2_CONTROL";
+    let _ = render(&cluster, "env", &over).await.exits_with(1, &[both]);
+    assert_eq!(std::fs::read_to_string(&older).unwrap(), "older");
+
     phase("a place that cannot be written");
     let nowhere = cluster.dir().join("no/such/out");
     let flags = ["--out", nowhere.to_str().unwrap()];
-    let refused = render(&cluster, "env", &flags).await;
-    let _ = refused.exits_with(1, &["cannot write", nowhere.to_str().unwrap()]);
+    let refused = render(&cluster, "hosts", &flags).await;
+    let refused = refused.exits_with(1, &["cannot write", nowhere.to_str().unwrap(), "mkdir -p"]);
+    assert!(!refused.stderr.contains("node"), "{refused:?}");
     let _ = render(&cluster, "yaml", &[])
         .await
         .exits_with(2, &["template=FILE"]);
+    cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_waits_for_what_is_missing_and_runs_its_command_only_behind_a_written_file() {
+    let cluster = TestCluster::start(3).await;
+    let client = cluster.client();
+    let (dir, seen) = (cluster.dir().join("later"), cluster.dir().join("seen"));
+    let out = dir.join("env");
+    let exec = format!(
+        "(echo \"$DOS_WORKER $DOS_GENERATION\"; cat '{}') >> '{}'; exit 3",
+        out.display(),
+        seen.display()
+    );
+    let set = async |name: &str, address: &str| {
+        let (name, address) = (worker(name), addresses(address));
+        let set = client.set_endpoint(&name, None, address, "test");
+        set.await.unwrap()
+    };
+    let lines =
+        |w1: &str| format!("DOS_ENDPOINT_W1_CONTROL='{w1}'\nDOS_ENDPOINT_W2_CONTROL='b:1'\n");
+
+    phase("whole documents have no place on stdout, where they have no end");
+    let words = ["endpoint", "watch", "--job", "job", "--format", "env"];
+    let _ = cluster.cli(&words).await.exits_with(2, &["--out"]);
+
+    phase("started before the job, its workers, their endpoints and the directory are there");
+    let flags = ["--format", "env", "--out", out.to_str().unwrap()];
+    let flags = [&flags[..], &["--exec", &exec]].concat();
+    let mut watcher = Watcher::start(&cluster, 0, "stdout", &flags);
+    watcher.talked(&["there is no job job yet"]).await;
+    for name in ["job/w1", "job/w2"] {
+        client.open_worker(&worker(name), None).await.unwrap();
+    }
+    watcher
+        .talked(&["no worker of job job has an endpoint yet"])
+        .await;
+    assert_eq!(set("job/w1", "a:1").await, 1);
+    watcher
+        .talked(&[
+            "cannot write",
+            out.to_str().unwrap(),
+            "tried again",
+            "mkdir -p",
+        ])
+        .await;
+    assert_eq!(set("job/w2", "b:1").await, 1);
+
+    phase(
+        "the directory comes: the file is written, and only then the command is run, whose failure is told",
+    );
+    std::fs::create_dir(&dir).unwrap();
+    watcher.wrote(&out, &lines("a:1")).await;
+    let mut told = format!("w1 1\n{0}w2 1\n{0}", lines("a:1"));
+    watcher.wrote(&seen, &told).await;
+    let failed = |name: &str, generation: u64| {
+        format!("the command for {name} generation {generation} failed: exit status: 3")
+    };
+    watcher
+        .talked(&[&failed("job/w1", 1), &failed("job/w2", 1)])
+        .await;
+
+    phase("a write fails in the middle, and is made up for when it can be");
+    std::fs::remove_file(&out).unwrap();
+    std::fs::create_dir(&out).unwrap();
+    assert_eq!(set("job/w1", "a:2").await, 2);
+    watcher.talked(&["it is a directory"]).await;
+    assert_eq!(std::fs::read_to_string(&seen).unwrap(), told);
+    std::fs::remove_dir(&out).unwrap();
+    watcher.wrote(&out, &lines("a:2")).await;
+    told += &format!("w1 2\n{}", lines("a:2"));
+    watcher.wrote(&seen, &told).await;
+    let said = watcher.talked(&[&failed("job/w1", 2)]).await;
+    assert_eq!(
+        said.matches("cannot write").count(),
+        2,
+        "each cause once: {said}"
+    );
+    let names = std::fs::read_dir(&dir).unwrap();
+    let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["env"], "nothing else is left behind");
+    assert_eq!(watcher.stop().await, "");
     cluster.finish().await;
 }

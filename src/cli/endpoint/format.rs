@@ -61,23 +61,26 @@ fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// `DOS_ENDPOINT_<WORKER>_<ROLE>='HOST:PORT'` lines. Of two workers whose variables are the same only the first is there.
-pub(super) fn env(endpoints: &Endpoints) -> Rendered {
+/// `DOS_ENDPOINT_<WORKER>_<ROLE>='HOST:PORT'` lines. Two addresses whose variables are the same are an error: whichever was
+/// left out, its reader would be sent to another worker or to none.
+pub(super) fn env(endpoints: &Endpoints) -> Result<Rendered, Failure> {
     let mut rendered = Rendered::default();
-    let mut taken = std::collections::BTreeSet::new();
+    let mut taken = BTreeMap::new();
     for (worker, endpoint) in endpoints {
         for (role, address) in endpoint.addresses.iter() {
             let (name, role_name) = (variable(worker.worker.as_str()), variable(role));
             let name = format!("DOS_ENDPOINT_{name}_{role_name}");
-            if taken.insert(name.clone()) {
-                writeln!(rendered.text, "{name}={}", quoted(address)).ok();
-            } else {
-                let why = format!("{worker} {role}: {name} is taken already");
-                rendered.skipped.push(why);
+            if let Some((other, other_role)) = taken.insert(name.clone(), (worker, role)) {
+                let why = format!(
+                    "cannot write endpoints as env: {other} {other_role} and {worker} {role} are both {name}"
+                );
+                let step = "--format json, or `endpoint render --worker` for each of them";
+                return Err(Failure::error(why).try_next(step));
             }
+            writeln!(rendered.text, "{name}={}", quoted(address)).ok();
         }
     }
-    rendered
+    Ok(rendered)
 }
 
 /// `HOST WORKER.JOB` lines, where HOST is an IP address and the names are of a host.
@@ -121,56 +124,6 @@ pub(super) fn json(endpoints: &Endpoints) -> Result<Rendered, Failure> {
     })
 }
 
-/// A template's lines; one with a placeholder is there once for each worker that has what it names:
-/// `{{job}}`, `{{worker}}`, `{{generation}}`, and for a role `{{ROLE}}`, `{{ROLE.host}}`, `{{ROLE.port}}`.
-pub(super) fn template(template: &str, endpoints: &Endpoints) -> Rendered {
-    let mut rendered = Rendered::default();
-    for line in template.split_inclusive('\n') {
-        if !line.contains("{{") {
-            rendered.text.push_str(line);
-            continue;
-        }
-        for (worker, endpoint) in endpoints {
-            match filled(line, worker, endpoint) {
-                Ok(filled) => rendered.text.push_str(&filled),
-                Err(missing) => {
-                    let why = format!("{worker} has no {missing:?}, which the template names");
-                    rendered.skipped.push(why);
-                }
-            }
-        }
-    }
-    rendered
-}
-
-/// The line for one worker; an error is the placeholder that it has nothing for.
-fn filled(line: &str, worker: &WorkerRef, endpoint: &Endpoint) -> Result<String, String> {
-    let mut text = String::new();
-    let mut rest = line;
-    while let Some((before, after)) = rest.split_once("{{") {
-        let Some((name, behind)) = after.split_once("}}") else {
-            break;
-        };
-        text.push_str(before);
-        text.push_str(&value(name.trim(), worker, endpoint).ok_or(name.trim())?);
-        rest = behind;
-    }
-    text.push_str(rest);
-    Ok(text)
-}
-
-fn value(name: &str, worker: &WorkerRef, endpoint: &Endpoint) -> Option<String> {
-    let addresses = &endpoint.addresses;
-    match (name, name.rsplit_once('.')) {
-        ("job", _) => Some(worker.job.to_string()),
-        ("worker", _) => Some(worker.worker.to_string()),
-        ("generation", _) => Some(endpoint.generation.to_string()),
-        (_, Some((role, "host"))) => Some(addresses.host_and_port(role)?.0.to_owned()),
-        (_, Some((role, "port"))) => Some(addresses.host_and_port(role)?.1.to_string()),
-        (role, _) => addresses.get(role).map(ToOwned::to_owned),
-    }
-}
-
 /// The content of a worker's `.tcp-control` or `.tcp-data`: `host LF port LF`.
 pub(super) fn tcp_file(endpoint: &Endpoint, role: &str) -> Option<String> {
     let (host, port) = endpoint.addresses.host_and_port(role)?;
@@ -180,30 +133,22 @@ pub(super) fn tcp_file(endpoint: &Endpoint, role: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Addresses;
+    use crate::cli::endpoint::testing::endpoint;
 
     fn endpoints() -> Endpoints {
-        let of = |control: &str, data: &str| Endpoint {
-            generation: 3,
-            addresses: Addresses::new(
-                [("control", control), ("data", data)]
-                    .map(|(role, address)| (role.to_owned(), address.to_owned()))
-                    .into(),
-            )
-            .unwrap(),
-            by: "a test".to_owned(),
-            at_unix_ms: 1,
-        };
         [
-            ("j/w 1".parse().unwrap(), of("it's:1", "h:2")),
-            ("j/w2".parse().unwrap(), of("10.0.0.2:3131", "[::1]:3132")),
+            endpoint("j/w 1", &[("control", "it's:1"), ("data", "h:2")]),
+            endpoint(
+                "j/w2",
+                &[("control", "10.0.0.2:3131"), ("data", "[::1]:3132")],
+            ),
         ]
         .into()
     }
 
     #[test]
     fn env_lines_are_words_of_a_shell() {
-        let text = env(&endpoints()).text;
+        let text = env(&endpoints()).unwrap().text;
         assert!(
             text.starts_with("DOS_ENDPOINT_W_1_CONTROL='it'\\''s:1'\n"),
             "{text}"
@@ -215,18 +160,35 @@ mod tests {
     }
 
     #[test]
+    fn two_addresses_of_one_variable_are_an_error_that_names_both() {
+        let two = |one, other| {
+            [
+                endpoint(one, &[("a", "h:1")]),
+                endpoint(other, &[("a", "h:2")]),
+            ]
+        };
+        let failure = env(&two("j/w-2", "j/w.2").into()).unwrap_err();
+        for word in ["j/w-2 a and j/w.2 a", "DOS_ENDPOINT_W_2_A"] {
+            assert!(failure.message.contains(word), "{failure:?}");
+        }
+        assert!(env(&two("j/w2", "j/w_2").into()).is_ok());
+        // The role is a part of it, too.
+        let split = [
+            endpoint("j/w", &[("a_b", "h:1")]),
+            endpoint("j/w_a", &[("b", "h:2")]),
+        ];
+        let failure = env(&split.into()).unwrap_err();
+        assert!(
+            failure.message.contains("j/w a_b and j/w_a b"),
+            "{failure:?}"
+        );
+    }
+
+    #[test]
     fn hosts_are_ip_addresses_only_and_what_is_skipped_is_said() {
         let rendered = hosts(&endpoints());
         assert_eq!(rendered.text, "10.0.0.2 w2.j\n::1 w2.j\n");
         assert_eq!(rendered.skipped.len(), 1);
-    }
-
-    #[test]
-    fn a_line_of_a_template_is_there_once_for_each_worker_that_can_fill_it() {
-        let text = "# head\n{{ worker }}={{control.host}}/{{data.port}}\n{{ nope }}\n";
-        let rendered = template(text, &endpoints());
-        assert_eq!(rendered.text, "# head\nw 1=it's/2\nw2=10.0.0.2/3132\n");
-        assert_eq!(rendered.skipped.len(), 2);
     }
 
     #[test]

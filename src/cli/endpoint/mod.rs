@@ -2,6 +2,10 @@
 
 mod format;
 mod render;
+mod replace;
+mod template;
+#[cfg(test)]
+mod testing;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -77,9 +81,12 @@ enum Verb {
 Examples:
   dos-cluster endpoint watch --job wallaroo
   dos-cluster endpoint watch --job wallaroo --exec ./on-move.sh
+  dos-cluster endpoint watch --job wallaroo --format env --out /run/w.env --exec ./reload.sh
 
-The command is run once for each change, one at a time, with DOS_JOB, DOS_WORKER, DOS_GENERATION, DOS_ADDRESSES and
-DOS_ADDRESS_<ROLE> in its environment. One that fails is reported, and does not end the watch.")]
+A job that is not there yet is waited for, and so is the first endpoint of one: nothing is written before. A file that
+cannot be written is tried again until it is. The command is run once for each change, one at a time and after the
+file is written, with DOS_JOB, DOS_WORKER, DOS_GENERATION, DOS_ADDRESSES and DOS_ADDRESS_<ROLE> in its environment. One
+that fails is reported, and does not end the watch.")]
     Watch {
         /// The job
         #[arg(long)]
@@ -94,7 +101,9 @@ DOS_ADDRESS_<ROLE> in its environment. One that fails is reported, and does not 
     #[command(after_help = "\
 Examples:
   dos-cluster endpoint render --job wallaroo --format env
-  dos-cluster endpoint render --worker wallaroo/w1 --format wallaroo --prefix App --out /tmp")]
+  dos-cluster endpoint render --worker wallaroo/w1 --format wallaroo --prefix App --out /tmp
+
+While no worker has said where it is reached, nothing is written, and the exit code is 4.")]
     Render {
         /// All workers of this job
         #[arg(long, required_unless_present = "worker", conflicts_with = "worker")]
@@ -172,12 +181,7 @@ impl Endpoint {
                 job,
                 worker,
                 render,
-            } => {
-                let client = context.client()?;
-                let listed = client.endpoints(job.as_ref(), worker.as_ref(), Floor::Linearizable);
-                render.write(context, &listed.await?.endpoints)?;
-                Ok(Exit::Done)
-            }
+            } => rendered(context, job.as_ref(), worker.as_ref(), &render).await,
         }
     }
 }
@@ -213,9 +217,7 @@ async fn get(
     let client = context.client()?;
     let listed = client.endpoints(None, Some(worker), floor.floor()).await?;
     let Some(row) = listed.endpoints.iter().next().map(Row::of) else {
-        let why = format!("worker {worker} has no endpoint: nobody has said where it is reached");
-        let step = format!("dos-cluster endpoint set {worker} ROLE=HOST:PORT");
-        return Err(Failure::refused(why).try_next(step));
+        return Err(none_of(worker));
     };
     context.output.show(&row, |row| {
         let mut shown = fields(&[
@@ -265,4 +267,38 @@ async fn list(
     })?;
     say_if_stale(context, stale, applied_index);
     Ok(Exit::Done)
+}
+
+async fn rendered(
+    context: &Context,
+    job: Option<&JobName>,
+    worker: Option<&WorkerRef>,
+    render: &RenderArguments,
+) -> Result<Exit, Failure> {
+    render.check(false)?;
+    let client = context.client()?;
+    let listed = client.endpoints(job, worker, Floor::Linearizable).await?;
+    if listed.endpoints.is_empty() {
+        // An address is never taken back: what an older file holds is not replaced by nothing.
+        return Err(match (worker, job) {
+            (Some(worker), _) => none_of(worker),
+            (None, Some(job)) => none_in(job),
+            (None, None) => Failure::refused("no worker has an endpoint yet"),
+        });
+    }
+    render.write(context, &listed.endpoints)?;
+    Ok(Exit::Done)
+}
+
+fn none_of(worker: &WorkerRef) -> Failure {
+    let why = format!("worker {worker} has no endpoint yet: nobody has said where it is reached");
+    let step = format!("dos-cluster endpoint set {worker} ROLE=HOST:PORT");
+    Failure::refused(why).try_next(step)
+}
+
+fn none_in(job: &JobName) -> Failure {
+    let why =
+        format!("no worker of job {job} has an endpoint yet: nobody has said where one is reached");
+    let step = format!("dos-cluster endpoint set {job}/WORKER ROLE=HOST:PORT");
+    Failure::refused(why).try_next(step)
 }
