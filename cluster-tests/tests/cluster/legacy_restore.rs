@@ -225,6 +225,6 @@ async fn a_legacy_worker_is_restored_by_one_command_and_nothing_is_left_to_do_by
     assert_eq!(report["checkpoint"], "0:1", "{report}");
     assert_resumes(&cluster, &line).await;
     let map = restore(&cluster, &line, &["--map", "/tmp=old", "--force"]).await;
-    let _ = map.exits_with(1, &["legacy worker", "path rules"]);
+    let _ = map.exits_with(4, &["legacy worker", "path rules"]);
     cluster.finish().await;
 }

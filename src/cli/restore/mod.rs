@@ -41,7 +41,8 @@ Examples:
 
 The old incarnation of the worker is fenced first: it can write no more. With --at line or --at ID the cluster's journals are
 cut there, too, so that the new incarnation goes on from exactly what was restored: what came after, newer checkpoints
-included, is gone for good. Exit code 6 if anything does not verify.
+included, is gone for good. Exit code 6 if anything does not verify, 4 if what is asked for does not go with what the cluster
+holds, such as an unknown --worker or --prefix, 1 if what lies in the directory is in the way.
 
 A legacy worker is told by its journals P.journal and P.evlog.journal, where P is APP-WORKER. All its files go into the
 directory by their own names, which may be shared: only files of this worker are replaced, and only with --force.")]
@@ -71,6 +72,9 @@ pub(super) struct Restore {
     /// Of a legacy worker with journals of several applications: which one
     #[arg(long, value_name = "APP")]
     prefix: Option<String>,
+    /// Restore it as a worker with a directory of its own, whatever its journals are called
+    #[arg(long, conflicts_with_all = ["prefix", "control", "data"])]
+    native: bool,
     /// Where a legacy worker's control channel is reached now: its file is rewritten, and the cluster told
     #[arg(long, value_name = "HOST:PORT")]
     control: Option<String>,
@@ -199,6 +203,7 @@ impl Restore {
             force: self.force,
             map: self.map.iter().map(utf8_rule).collect::<Result<_, _>>()?,
             prefix: self.prefix,
+            native: self.native,
             endpoint,
             ..RestoreOptions::new(worker, self.to, whoami("dos-cluster restore"))
         })

@@ -21,7 +21,7 @@ use std::{
     sync::Arc,
 };
 
-use super::RestoreOptions;
+use super::{RestoreOptions, legacy::Listed};
 use crate::{
     client::{
         ClientError, WorkerIdentity,
@@ -46,7 +46,7 @@ pub(super) struct Target {
 impl Target {
     /// Refuses what can be known to fail, and makes the directory's parents. What an interrupted restore moved away is put
     /// back first, if nothing took its place.
-    pub(super) fn check(options: &RestoreOptions) -> Result<Self, ClientError> {
+    pub(super) fn check(options: &RestoreOptions, listed: &Listed) -> Result<Self, ClientError> {
         let directory = std::path::absolute(&options.to)
             .map_err(|e| ClientError::local("find", &options.to, e))?;
         let (Some(parent), Some(name)) = (directory.parent(), directory.file_name()) else {
@@ -91,16 +91,21 @@ impl Target {
             }
         }
         target.take_lock()?;
+        // First, for to what is not meant nobody must be told to use force.
+        target.check_worth_replacing(options, listed)?;
         if !target.force && !target.is_empty()? {
             let next = "choose another directory, or replace its content with --force";
             return Err(target.refuse("it is not empty", next));
         }
-        target.check_worth_replacing(options)?;
         Ok(target)
     }
 
     /// Even with force, some directories are not meant.
-    fn check_worth_replacing(&self, options: &RestoreOptions) -> Result<(), ClientError> {
+    fn check_worth_replacing(
+        &self,
+        options: &RestoreOptions,
+        listed: &Listed,
+    ) -> Result<(), ClientError> {
         let real = fs::canonicalize(&self.directory)
             .map_err(|e| ClientError::local("find", &self.directory, e))?;
         let inside = |path: Option<PathBuf>| {
@@ -114,13 +119,32 @@ impl Target {
         if inside(std::env::home_dir()) {
             return Err(self.refuse("it holds your home directory", "choose another"));
         }
-        if let Some(found) = WorkerIdentity::read(&self.directory)?
-            && found.worker != options.worker
-        {
-            let why = format!("it is the directory of worker {}", found.worker);
-            return Err(self.refuse(&why, "choose another, or remove it yourself"));
+        match WorkerIdentity::read(&self.directory)? {
+            Some(found) if found.worker == options.worker => Ok(()),
+            Some(found) => {
+                let why = format!("it is the directory of worker {}", found.worker);
+                Err(self.refuse(&why, "choose another, or remove it yourself"))
+            }
+            None => self.check_foreign_journals(listed),
         }
-        Ok(())
+    }
+
+    /// Legacy workers share a directory, and leave no identity in it: their journals tell.
+    fn check_foreign_journals(&self, listed: &Listed) -> Result<(), ClientError> {
+        let names = fs::list_dir(&self.directory);
+        let names = names.map_err(|e| ClientError::local("list", &self.directory, e))?;
+        let is_foreign = |name: &&OsString| {
+            let is_listed = |name: &str| listed.keys().any(|known| known.as_str() == name);
+            name.as_bytes().ends_with(b".journal") && !name.to_str().is_some_and(is_listed)
+        };
+        let Some(foreign) = names.iter().find(is_foreign) else {
+            return Ok(());
+        };
+        let why = format!(
+            "it holds journals that are not this worker's, such as {}, and all of it would be replaced",
+            foreign.display()
+        );
+        Err(self.refuse(&why, "choose a directory of the worker's own"))
     }
 
     fn refuse(&self, why: &str, next: &str) -> ClientError {

@@ -30,7 +30,8 @@ use crate::{
     env::{task, time::Instant},
 };
 use check::Startable;
-use family::{Family, Listed};
+use family::Family;
+pub(super) use family::Listed;
 use install::{Staging, Target};
 use replay::Replayed;
 
@@ -76,7 +77,7 @@ impl Found {
     /// Finds out whether the worker is a legacy one; `None` when it is not.
     ///
     /// # Errors
-    /// `BadRequest` when the options do not go with the worker, `Rejected` when there is none, or as any call.
+    /// `Refused` when the options do not go with the worker, `NoSuchWorker` when there is none, or as any call.
     pub(super) async fn look(
         client: &Client,
         options: &RestoreOptions,

@@ -1,10 +1,12 @@
 //! Restores of workers that speak the legacy protocol.
 
+mod refused;
+
 use std::{collections::BTreeMap, path::Path};
 
 use bytes::{Bytes, BytesMut};
 
-use super::super::{
+use crate::client::{
     AppendOptions, AppendStream, Client, ClientError, ErrorKind, Floor,
     restore::{RestoreOptions, RestorePhase, RestoreProgress, RestoreReport},
     testing::{FakeCluster, worker},
