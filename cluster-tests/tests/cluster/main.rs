@@ -22,6 +22,7 @@ mod fencing;
 mod foreign;
 mod health;
 mod joining;
+mod legacy_advice;
 mod legacy_hostile;
 mod legacy_line;
 mod legacy_protocol;

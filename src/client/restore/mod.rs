@@ -21,7 +21,9 @@
 //! was committed at an offset within a record leads there; [`JournaledDir`](super::JournaledDir) commits none.
 
 mod fetch;
+mod known;
 mod legacy;
+mod owner;
 mod plan;
 mod replay;
 mod report;
@@ -141,7 +143,7 @@ impl Client {
     /// call.
     pub async fn restore(
         &self,
-        options: RestoreOptions,
+        mut options: RestoreOptions,
         on_progress: OnProgress<'_>,
     ) -> Result<RestoreReport, ClientError> {
         let began = Instant::now();
@@ -151,8 +153,9 @@ impl Client {
         };
         let (found, listed) = legacy::Found::look(self, &options).await?;
         let found = match found {
-            Some(found) => {
+            Some(mut found) => {
                 found.check().await?;
+                options.endpoint = found.take_endpoint();
                 Place::Legacy(found)
             }
             None => {

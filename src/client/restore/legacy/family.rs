@@ -127,7 +127,8 @@ impl Family {
         match families.len() {
             1 => Ok(families.pop()),
             0 => Err(bad(format!(
-                "it has no journals of that prefix, only of: {known}"
+                "it has no journals of prefix {:?}, only of: {known}",
+                options.prefix.as_deref().unwrap_or_default()
             ))),
             _ => Err(bad(format!(
                 "it has journals of several applications; choose one with --prefix: {known}"
