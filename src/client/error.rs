@@ -158,6 +158,24 @@ pub enum ClientError {
         /// What is wrong with it.
         why: String,
     },
+    /// What is asked for does not go with what the cluster holds; nothing was changed.
+    #[error("cannot {what}: {why}")]
+    Refused {
+        /// Verb and object of the call.
+        what: String,
+        /// What does not go with it, and what would.
+        why: String,
+    },
+    /// There is no such worker, which is mostly a name that was mistyped.
+    #[error("worker {worker} is not known: {there}")]
+    NoSuchWorker {
+        /// The worker asked for.
+        worker: WorkerRef,
+        /// Which workers, or jobs, are there instead.
+        there: String,
+        /// The cluster's decision.
+        rejected: Box<Rejected>,
+    },
     /// An answer that breaks the protocol: another version, or a bug.
     #[error(
         "cannot {what}: node {node} answered what it must not: {why}; check that client and nodes are of one version"
@@ -267,9 +285,11 @@ pub enum ClientError {
         next: String,
     },
     /// A restore failed after its takeover, which stays.
-    #[error(
-        "{source}; before that, worker {worker} was taken over as epoch {epoch}, and its old incarnation is fenced: restore again"
-    )]
+    #[error("{source}; before that, worker {worker} was taken over as epoch {epoch}, and its old incarnation is fenced{}", match **.source {
+        // It would fail in the same way, and says itself what to do.
+        Self::NotStartable { .. } => "",
+        _ => ": restore again",
+    })]
     AfterTakeover {
         /// The worker.
         worker: WorkerRef,
@@ -294,6 +314,8 @@ impl ClientError {
             Self::CannotConnect { .. }
             | Self::Overloaded { .. }
             | Self::BadRequest { .. }
+            | Self::Refused { .. }
+            | Self::NoSuchWorker { .. }
             | Self::Verification { .. }
             | Self::MalformedJournal { .. }
             | Self::NotStartable { .. }
@@ -312,6 +334,8 @@ impl ClientError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Rejected { .. }
+            | Self::Refused { .. }
+            | Self::NoSuchWorker { .. }
             | Self::Superseded { .. }
             | Self::Failed {
                 effect: Effect::None,
@@ -341,7 +365,7 @@ impl ClientError {
     #[must_use]
     pub fn rejected(&self) -> Option<&Rejected> {
         match self {
-            Self::Rejected { rejected, .. } => Some(rejected),
+            Self::Rejected { rejected, .. } | Self::NoSuchWorker { rejected, .. } => Some(rejected),
             Self::AfterTakeover { source, .. } => source.rejected(),
             _ => None,
         }

@@ -50,6 +50,15 @@ pub fn make_private(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Gives a file or a directory to a user and a group, links not followed; a simulated disk knows of none.
+pub fn give_to(path: &Path, user: u32, group: u32) -> io::Result<()> {
+    #[cfg(sim)]
+    let _ = (path, user, group);
+    #[cfg(not(sim))]
+    std::os::unix::fs::lchown(path, Some(user), Some(group))?;
+    Ok(())
+}
+
 /// Creates a directory and its missing parents; the directory itself is readable by its owner only (mode 0700).
 /// An existing directory is left as it is. Durable after [`sync_dir`] of the parent.
 pub fn create_private_dir_all(path: &Path) -> io::Result<()> {

@@ -23,6 +23,7 @@ mod foreign;
 mod gateway;
 mod health;
 mod joining;
+mod legacy_advice;
 mod legacy_hostile;
 mod legacy_line;
 mod legacy_metrics;

@@ -142,10 +142,7 @@ async fn ops_are_replayed_inside_the_directory_only_and_a_torn_record_is_cut() {
         "with --force its content is replaced; a path outside is refused by name, the torn record cut",
     );
     let forced = restore(&cluster, "w1", &to, &["--force"]).await;
-    let forced = forced.exits_with(
-        1,
-        &["1 of its paths were refused", outside, "--map OLD=NEW"],
-    );
+    let forced = forced.exits_with(1, &["1 of its paths was refused", outside, "--map OLD=NEW"]);
     let report = forced.json();
     assert_eq!(report["refused"][0]["path"], outside, "{report}");
     let at = whole.len() as u64;

@@ -2,8 +2,11 @@
 
 use serde::Serialize;
 
-use super::{super::Context, Refused};
-use crate::client::restore::{CutTail, LegacyReport};
+use super::{super::Context, Refused, counted};
+use crate::{
+    client::restore::{CutTail, LegacyReport},
+    domain::WorkerRef,
+};
 
 #[derive(Debug, Serialize)]
 pub(super) struct Legacy {
@@ -46,16 +49,18 @@ impl Legacy {
         }
     }
 
-    pub(super) fn say(&self, context: &Context) {
+    pub(super) fn say(&self, context: &Context, worker: &WorkerRef) {
         let note = |note: String| context.output.talk(&format!("note: {note}"));
         for Cut { journal, at, bytes } in &self.cut {
+            let gone = counted(*bytes, "byte");
             note(format!(
-                "journal {journal} was cut at {at}, here and in the cluster: {bytes} bytes behind it are gone"
+                "journal {journal} was cut at {at}, here and in the cluster, and lost {gone} behind that"
             ));
         }
         for Refused { path, records, .. } in &self.skipped {
             note(format!(
-                "{path} is not of this worker's files and was skipped, with {records} records"
+                "{path} is not of this worker's files and was skipped, with {}",
+                counted(*records, "record")
             ));
         }
         for journal in &self.others {
@@ -67,5 +72,8 @@ impl Legacy {
         for warning in &self.warnings {
             context.output.talk(&format!("warning: {warning}"));
         }
+        note(format!(
+            "make sure that the old process of {worker} is dead: the legacy protocol has no identity, so what connects anew is taken for the new one"
+        ));
     }
 }

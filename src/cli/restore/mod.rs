@@ -39,12 +39,16 @@ Examples:
   dos-cluster restore --job tour --worker w1 --to ./w1 --map /tmp/w1=state
   dos-cluster restore --job wallaroo --worker worker2 --to /tmp --at line --control 10.0.0.7:3131 --data 10.0.0.7:3132
 
-The old incarnation of the worker is fenced first: it can write no more. With --at line or --at ID the cluster's journals are
+The old incarnation of the worker is fenced first: what it has open can write no more. With --at line or --at ID the cluster's journals are
 cut there, too, so that the new incarnation goes on from exactly what was restored: what came after, newer checkpoints
-included, is gone for good. Exit code 6 if anything does not verify.
+included, is gone for good. Exit code 6 if anything does not verify, 4 if what is asked for does not go with what the cluster
+holds, such as an unknown --worker or --prefix, 1 if what lies in the directory is in the way.
 
 A legacy worker is told by its journals P.journal and P.evlog.journal, where P is APP-WORKER. All its files go into the
-directory by their own names, which may be shared: only files of this worker are replaced, and only with --force.")]
+directory by their own names, which may be shared: only files of this worker are replaced, and only with --force. Its protocol
+knows no identity: a process of it that is still alive may connect anew and write again, so make sure that it is dead.
+
+What root restores belongs to the owner and the group of the directory, or, if that is missing, of the one that it is made in.")]
 pub(super) struct Restore {
     /// The job
     #[arg(long)]
@@ -62,7 +66,7 @@ pub(super) struct Restore {
     /// Fetch from this member only: its number, or its client address
     #[arg(long, value_name = "NODE")]
     from: Option<String>,
-    /// Replace what is in the directory; never another worker's
+    /// Replace what is in the directory; refused where other workers have theirs
     #[arg(long)]
     force: bool,
     /// Paths in the journals that begin with OLD begin with NEW below the directory; may be repeated
@@ -71,6 +75,9 @@ pub(super) struct Restore {
     /// Of a legacy worker with journals of several applications: which one
     #[arg(long, value_name = "APP")]
     prefix: Option<String>,
+    /// Restore it as a worker with a directory of its own, whatever its journals are called
+    #[arg(long, conflicts_with_all = ["prefix", "control", "data"])]
+    native: bool,
     /// Where a legacy worker's control channel is reached now: its file is rewritten, and the cluster told
     #[arg(long, value_name = "HOST:PORT")]
     control: Option<String>,
@@ -151,7 +158,7 @@ impl Restore {
         say_torn(context, &summary);
         say_unknown(context, &summary);
         if let Some(legacy) = &summary.legacy {
-            legacy.say(context);
+            legacy.say(context, &worker);
         }
         for left in &summary.left {
             let note = format!("note: {left} is of no use any more and could not be removed");
@@ -160,9 +167,10 @@ impl Restore {
         if summary.refused.is_empty() {
             return Ok(Exit::Done);
         }
+        let count = summary.refused.len();
         let message = format!(
-            "restore of worker {worker} is not complete: {} of its paths were refused, the first is {:?}: {}",
-            summary.refused.len(),
+            "restore of worker {worker} is not complete: {count} of its paths {} refused, the first is {:?}: {}",
+            if count == 1 { "was" } else { "were" },
             summary.refused[0].path,
             summary.refused[0].why,
         );
@@ -199,6 +207,7 @@ impl Restore {
             force: self.force,
             map: self.map.iter().map(utf8_rule).collect::<Result<_, _>>()?,
             prefix: self.prefix,
+            native: self.native,
             endpoint,
             ..RestoreOptions::new(worker, self.to, whoami("dos-cluster restore"))
         })
@@ -370,12 +379,19 @@ fn text(summary: &Summary) -> String {
     shown
 }
 
+/// So many of what is named in the singular.
+fn counted(count: u64, one: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {one}{plural}")
+}
+
 fn say_unknown(context: &Context, summary: &Summary) {
     for row in &summary.journals {
         if row.unknown_records > 0 {
             context.output.talk(&format!(
-                "note: {} records of journal {} are of a version or an operation that is not known here; they were passed over",
-                row.unknown_records, row.journal
+                "note: passed over in journal {}: {} of a version or an operation that is not known here",
+                row.journal,
+                counted(row.unknown_records, "record")
             ));
         }
     }
@@ -389,11 +405,14 @@ fn say_torn(context: &Context, summary: &Summary) {
             bytes,
             cut,
         } = torn;
+        let bytes = counted(*bytes, "byte");
         let what = if *cut {
             "it was cut off, here and in the cluster"
         } else {
             "a checkpoint covers it, so it was left"
         };
-        context.output.talk(&format!("note: the last record of journal {journal}, {bytes} bytes at {at}, is not whole: {what}"));
+        context.output.talk(&format!(
+            "note: the last record of journal {journal}, {bytes} at {at}, is not whole: {what}"
+        ));
     }
 }

@@ -31,6 +31,7 @@ struct Plan {
     /// Refused without `--force`.
     needs_force: bool,
     addresses: BTreeMap<String, String>,
+    warnings: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -50,9 +51,14 @@ pub(super) fn show(
 ) -> Result<Exit, Failure> {
     let shown = Plan::of(worker, plan);
     context.output.show(&shown, text)?;
-    context
-        .output
-        .talk("note: nothing was changed; the same without --dry-run does it");
+    for warning in &shown.warnings {
+        context.output.talk(&format!("warning: {warning}"));
+    }
+    context.output.talk(if shown.needs_force {
+        "note: nothing was changed; the same without --dry-run is refused: what is there is replaced only with --force"
+    } else {
+        "note: nothing was changed; the same without --dry-run does it"
+    });
     Ok(Exit::Done)
 }
 
@@ -78,6 +84,7 @@ impl Plan {
             replaces: replaces.map(|path| path.display().to_string()).collect(),
             needs_force: plan.needs_force,
             addresses: addresses.collect(),
+            warnings: plan.warnings,
         }
     }
 }

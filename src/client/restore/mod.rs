@@ -21,7 +21,9 @@
 //! was committed at an offset within a record leads there; [`JournaledDir`](super::JournaledDir) commits none.
 
 mod fetch;
+mod known;
 mod legacy;
+mod owner;
 mod plan;
 mod replay;
 mod report;
@@ -65,6 +67,8 @@ pub struct RestoreOptions {
     /// Which application's journals of a legacy worker, when it has several: the application, or the whole of what its
     /// files' names begin with. Refused for any other worker.
     pub prefix: Option<String>,
+    /// Not to take it for a legacy worker, whatever its journals are called.
+    pub native: bool,
     /// Where the new incarnation of a legacy worker is reached, in roles `control` and `data`: its address files are
     /// rewritten, and the takeover makes it known. Refused for any other worker.
     pub endpoint: Option<Addresses>,
@@ -88,6 +92,7 @@ impl RestoreOptions {
             force: false,
             map: Vec::new(),
             prefix: None,
+            native: false,
             endpoint: None,
             by: by.into(),
             range_bytes: 4 << 20,
@@ -132,11 +137,13 @@ impl Client {
     ///
     /// # Errors
     /// `LocalState` when the directory is in the way or in use; `BadRequest` for a rule that leads outside of it, or for no
-    /// member to fetch from; `Rejected` by the takeover; or as any call: the worker goes on. `AfterTakeover` with whatever
-    /// failed after the takeover: bytes that do not verify, someone else who took over meanwhile, a disk, any call.
+    /// member to fetch from; `NoSuchWorker`; `Refused` when the options do not go with the worker, or when it is a legacy one
+    /// of which the cluster has a part only; `Rejected` by the takeover; or as any call: the worker goes on. `AfterTakeover`
+    /// with whatever failed after the takeover: bytes that do not verify, someone else who took over meanwhile, a disk, any
+    /// call.
     pub async fn restore(
         &self,
-        options: RestoreOptions,
+        mut options: RestoreOptions,
         on_progress: OnProgress<'_>,
     ) -> Result<RestoreReport, ClientError> {
         let began = Instant::now();
@@ -144,15 +151,17 @@ impl Client {
             Some(member) => Some(self.member_address(member).await?),
             None => None,
         };
-        let (found, _) = legacy::Found::look(self, &options).await?;
+        let (found, listed) = legacy::Found::look(self, &options).await?;
         let found = match found {
-            Some(found) => {
+            Some(mut found) => {
                 found.check().await?;
+                options.endpoint = found.take_endpoint();
                 Place::Legacy(found)
             }
             None => {
                 let options = options.clone();
-                Place::Native(task::blocking(move || Target::check(&options)).await?)
+                let check = move || Target::check(&options, &listed);
+                Place::Native(task::blocking(check).await?)
             }
         };
         on_progress(RestoreProgress {

@@ -1,13 +1,12 @@
 //! What a restore would do, found out without fencing or changing anything.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
 use super::{
-    super::{Client, ClientError, Effect, Floor, identity},
-    RestoreOptions, legacy, takeover,
+    super::{Client, ClientError, Effect, Floor},
+    RestoreOptions, legacy,
+    staging::Target,
+    takeover,
 };
 use crate::{
     codec::wire,
@@ -15,10 +14,9 @@ use crate::{
         Addresses, CheckpointId, Epoch, JournalKind, JournalName, Offset, Rejected, RestorePoint,
         WorkerName, WorkerRef,
     },
-    env::{fs, task},
+    env::task,
     pb,
 };
-use std::os::unix::ffi::OsStrExt;
 
 /// What a restore would do, were nothing to change until then.
 #[derive(Debug, Clone)]
@@ -35,12 +33,14 @@ pub struct RestorePlan {
     pub checkpoint: Option<CheckpointId>,
     /// What would be fetched.
     pub journals: Vec<PlannedJournal>,
-    /// What is there and would be replaced or removed; not without `force`.
+    /// What is there and would be replaced or removed; with `needs_force` it would be refused because of that.
     pub replaces: Vec<PathBuf>,
     /// Whether a restore would be refused because of what is there.
     pub needs_force: bool,
-    /// Where the new incarnation would be reached.
+    /// Where the new incarnation would be reached; `None` when nothing is changed about that.
     pub endpoint: Option<Addresses>,
+    /// What an operator should know before it is done.
+    pub warnings: Vec<String>,
 }
 
 /// A journal that would be fetched.
@@ -63,22 +63,29 @@ pub(super) struct Planned {
     pub(super) prefix: Option<String>,
     pub(super) journals: Vec<PlannedJournal>,
     pub(super) replaces: Vec<PathBuf>,
+    pub(super) endpoint: Option<Addresses>,
+    pub(super) warnings: Vec<String>,
 }
 
 impl Client {
-    /// What [`Client::restore`] would do with these options. Nothing is fenced, and nothing is changed, here or in the cluster.
+    /// What [`Client::restore`] would do with these options. Nothing is fenced, and nothing is changed, here or in the cluster;
+    /// that a directory can be made where the files would go is found out by one that is removed at once.
     ///
     /// # Errors
-    /// `BadRequest` when the options do not go with the worker; `Rejected` for an unknown worker or checkpoint, or when there
-    /// is no recovery line; `Local` for a directory that cannot be looked at; or as any call.
+    /// Whatever would be refused before the takeover, but for what is there and wants `force`, which the plan tells.
+    /// `Rejected` for an unknown checkpoint, or when there is no recovery line; or as any call.
     pub async fn plan_restore(&self, options: RestoreOptions) -> Result<RestorePlan, ClientError> {
         let (epoch, by) = takeover::current(self, &options.worker).await?;
+        if let Some(member) = &options.from {
+            self.member_address(member).await?;
+        }
         let (found, listed) = legacy::Found::look(self, &options).await?;
         let mut planned = match found {
             Some(found) => found.plan().await?,
             None => {
-                let to = options.to.clone();
-                let (directory, replaces) = task::blocking(move || look_at(&to)).await?;
+                let (wanted, known) = (options.clone(), listed.clone());
+                let look = move || Target::look(&wanted, &known);
+                let (directory, replaces) = task::blocking(look).await?;
                 let journal = |(name, (kind, bytes))| PlannedJournal {
                     name,
                     kind,
@@ -90,6 +97,8 @@ impl Client {
                     prefix: None,
                     journals: listed.into_iter().map(journal).collect(),
                     replaces,
+                    endpoint: None,
+                    warnings: Vec::new(),
                 }
             }
         };
@@ -107,7 +116,8 @@ impl Client {
             journals: planned.journals,
             needs_force: !planned.replaces.is_empty() && !options.force,
             replaces: planned.replaces,
-            endpoint: options.endpoint,
+            endpoint: planned.endpoint,
+            warnings: planned.warnings,
         })
     }
 
@@ -170,19 +180,4 @@ fn cut_at(checkpoint: &pb::CheckpointStat, journals: &mut [PlannedJournal]) {
         let covered = covered.map_or(0, |covered| covered.offset);
         journal.cut_at = (covered < journal.bytes).then_some(Offset(covered));
     }
-}
-
-/// The directory, and what is in it.
-fn look_at(to: &Path) -> Result<(PathBuf, Vec<PathBuf>), ClientError> {
-    let directory = std::path::absolute(to).map_err(|e| ClientError::local("find", to, e))?;
-    let names = match fs::list_dir(&directory) {
-        Ok(names) => names,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        Err(error) => return Err(ClientError::local("list", directory, error)),
-    };
-    let names = names
-        .iter()
-        .filter(|name| !identity::is_lock_name(name.as_bytes()));
-    let paths = names.map(|name| directory.join(name)).collect();
-    Ok((directory, paths))
 }

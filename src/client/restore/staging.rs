@@ -21,7 +21,11 @@ use std::{
     sync::Arc,
 };
 
-use super::RestoreOptions;
+use super::{
+    RestoreOptions,
+    legacy::Listed,
+    owner::{self, Owner},
+};
 use crate::{
     client::{
         ClientError, WorkerIdentity,
@@ -46,7 +50,48 @@ pub(super) struct Target {
 impl Target {
     /// Refuses what can be known to fail, and makes the directory's parents. What an interrupted restore moved away is put
     /// back first, if nothing took its place.
-    pub(super) fn check(options: &RestoreOptions) -> Result<Self, ClientError> {
+    pub(super) fn check(options: &RestoreOptions, listed: &Listed) -> Result<Self, ClientError> {
+        let mut target = Self::new(options)?;
+        owner::make_dir(&target.parent)?;
+        target.check_parent()?;
+        if let Some(moved) = target.moved_away()? {
+            target.put_back(&moved)?;
+        } else if !target.is_there()? {
+            return Ok(target);
+        } else {
+            target.check_kind()?;
+        }
+        let directory = target.directory.clone();
+        let content = target.content(&directory, options, listed)?;
+        if !target.force && !content.is_empty() {
+            let next = "choose another directory, or replace its content with --force";
+            return Err(target.refuse("it is not empty", next));
+        }
+        Ok(target)
+    }
+
+    /// The directory, and what a restore would replace; refuses what force would not do away with. Nothing is changed.
+    pub(super) fn look(
+        options: &RestoreOptions,
+        listed: &Listed,
+    ) -> Result<(PathBuf, Vec<PathBuf>), ClientError> {
+        let mut target = Self::new(options)?;
+        target.check_parent()?;
+        let at = match target.moved_away()? {
+            Some(moved) => moved,
+            None if target.is_there()? => {
+                target.check_kind()?;
+                target.directory.clone()
+            }
+            None => return Ok((target.directory, Vec::new())),
+        };
+        let content = target.content(&at, options, listed)?;
+        let path = |name: &OsString| target.directory.join(name);
+        let content = content.iter().map(path).collect();
+        Ok((target.directory, content))
+    }
+
+    fn new(options: &RestoreOptions) -> Result<Self, ClientError> {
         let directory = std::path::absolute(&options.to)
             .map_err(|e| ClientError::local("find", &options.to, e))?;
         let (Some(parent), Some(name)) = (directory.parent(), directory.file_name()) else {
@@ -56,7 +101,7 @@ impl Target {
                 next: "choose another".into(),
             });
         };
-        let mut target = Self {
+        let target = Self {
             parent: parent.to_owned(),
             name: name.to_owned(),
             force: options.force,
@@ -64,45 +109,73 @@ impl Target {
             lock: None,
         };
         target.check_rules(&options.map)?;
-        target.check_parent()?;
-        let replaced = target.beside_by_number("replaced")?;
-        match fs::symlink_metadata(&target.directory) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => match replaced.last() {
-                Some((_, newest)) => target.put_back(newest)?,
-                None => return Ok(target),
-            },
-            Err(error) => return Err(ClientError::local("look at", &target.directory, error)),
-            Ok(found) if !found.is_dir() => {
-                return Err(target.refuse("it is no directory", "choose another"));
-            }
-            Ok(found) if target.is_mount_point(&found)? => {
-                let why = "something is mounted there, so it cannot be replaced";
-                return Err(target.refuse(why, "choose a directory inside it"));
-            }
-            Ok(_) => {
-                if !target.force
-                    && let Some((_, left)) = replaced.last()
-                {
-                    let left = left.display();
-                    let why = format!("{left} holds what an interrupted restore was to replace");
-                    let next = "move that away, or let it be replaced with --force";
-                    return Err(target.refuse(&why, next));
-                }
-            }
-        }
-        target.take_lock()?;
-        if !target.force && !target.is_empty()? {
-            let next = "choose another directory, or replace its content with --force";
-            return Err(target.refuse("it is not empty", next));
-        }
-        target.check_worth_replacing(options)?;
         Ok(target)
     }
 
+    /// Whether anything has its name, be it a link.
+    fn is_there(&self) -> Result<bool, ClientError> {
+        match fs::symlink_metadata(&self.directory) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(ClientError::local("look at", &self.directory, error)),
+        }
+    }
+
+    /// What an interrupted restore moved away, if nothing took its place.
+    fn moved_away(&self) -> Result<Option<PathBuf>, ClientError> {
+        let replaced = self.beside_by_number("replaced")?;
+        let newest = replaced.into_iter().next_back();
+        Ok(match newest {
+            Some((_, path)) if !self.is_there()? => Some(path),
+            _ => None,
+        })
+    }
+
+    /// Refuses what is there and is no directory that could be replaced.
+    fn check_kind(&self) -> Result<(), ClientError> {
+        let found = fs::symlink_metadata(&self.directory)
+            .map_err(|e| ClientError::local("look at", &self.directory, e))?;
+        if !found.is_dir() {
+            return Err(self.refuse("it is no directory", "choose another"));
+        }
+        if self.is_mount_point(&found)? {
+            let why = "something is mounted there, so it cannot be replaced";
+            return Err(self.refuse(why, "choose a directory inside it"));
+        }
+        if !self.force
+            && let Some((_, left)) = self.beside_by_number("replaced")?.last()
+        {
+            let left = left.display();
+            let why = format!("{left} holds what an interrupted restore was to replace");
+            let next = "move that away, or let it be replaced with --force";
+            return Err(self.refuse(&why, next));
+        }
+        Ok(())
+    }
+
+    /// What would be replaced, if that is meant, and no process uses it.
+    fn content(
+        &mut self,
+        at: &Path,
+        options: &RestoreOptions,
+        listed: &Listed,
+    ) -> Result<Vec<OsString>, ClientError> {
+        self.take_lock(at)?;
+        // Before anybody is told to use force.
+        self.check_worth_replacing(at, options, listed)?;
+        let mut names = fs::list_dir(at).map_err(|e| ClientError::local("list", at, e))?;
+        names.retain(|name| !identity::is_lock_name(name.as_bytes()));
+        Ok(names)
+    }
+
     /// Even with force, some directories are not meant.
-    fn check_worth_replacing(&self, options: &RestoreOptions) -> Result<(), ClientError> {
-        let real = fs::canonicalize(&self.directory)
-            .map_err(|e| ClientError::local("find", &self.directory, e))?;
+    fn check_worth_replacing(
+        &self,
+        at: &Path,
+        options: &RestoreOptions,
+        listed: &Listed,
+    ) -> Result<(), ClientError> {
+        let real = fs::canonicalize(at).map_err(|e| ClientError::local("find", at, e))?;
         let inside = |path: Option<PathBuf>| {
             let path = path.map(|path| fs::canonicalize(&path).unwrap_or(path));
             path.is_some_and(|path| path.starts_with(&real))
@@ -114,13 +187,31 @@ impl Target {
         if inside(std::env::home_dir()) {
             return Err(self.refuse("it holds your home directory", "choose another"));
         }
-        if let Some(found) = WorkerIdentity::read(&self.directory)?
-            && found.worker != options.worker
-        {
-            let why = format!("it is the directory of worker {}", found.worker);
-            return Err(self.refuse(&why, "choose another, or remove it yourself"));
+        match WorkerIdentity::read(at)? {
+            Some(found) if found.worker == options.worker => Ok(()),
+            Some(found) => {
+                let why = format!("it is the directory of worker {}", found.worker);
+                Err(self.refuse(&why, "choose another, or remove it yourself"))
+            }
+            None => self.check_foreign_journals(at, listed),
         }
-        Ok(())
+    }
+
+    /// Legacy workers share a directory, and leave no identity in it: their journals tell.
+    fn check_foreign_journals(&self, at: &Path, listed: &Listed) -> Result<(), ClientError> {
+        let names = fs::list_dir(at).map_err(|e| ClientError::local("list", at, e))?;
+        let is_foreign = |name: &&OsString| {
+            let is_listed = |name: &str| listed.keys().any(|known| known.as_str() == name);
+            name.as_bytes().ends_with(b".journal") && !name.to_str().is_some_and(is_listed)
+        };
+        let Some(foreign) = names.iter().find(is_foreign) else {
+            return Ok(());
+        };
+        let why = format!(
+            "it holds journals that are not this worker's, such as {}, and all of it would be replaced",
+            foreign.display()
+        );
+        Err(self.refuse(&why, "choose a directory of the worker's own"))
     }
 
     fn refuse(&self, why: &str, next: &str) -> ClientError {
@@ -143,10 +234,8 @@ impl Target {
             })
     }
 
-    /// Makes the parent, and finds out whether a restore can be put together in it.
+    /// Finds out whether a restore can be put together in the parent, or where that would have to be made.
     fn check_parent(&self) -> Result<(), ClientError> {
-        let made = fs::create_dir_all_synced(&self.parent);
-        made.map_err(|e| ClientError::local("create", &self.parent, e))?;
         let longest = self.beside("restoring", u64::MAX).join("journals");
         let longest = longest.join("x".repeat(NAME_BYTES_MAX));
         if let Err(error) = fs::symlink_metadata(&longest)
@@ -156,12 +245,7 @@ impl Target {
                 "its name is too long: a restore is put together beside it, under a longer one";
             return Err(self.refuse(why, "choose a shorter one"));
         }
-        let probe = self.beside("restoring", Epoch(0)); // which no worker has
-        let made = match fs::create_dir(&probe) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-            made => made.and_then(|()| fs::remove_dir_all(&probe)),
-        };
-        made.map_err(|e| ClientError::local("create", &probe, e))
+        probe(&self.beside("restoring", Epoch(0))) // which no worker has
     }
 
     fn is_mount_point(&self, found: &fs::Metadata) -> Result<bool, ClientError> {
@@ -178,9 +262,9 @@ impl Target {
     }
 
     /// Keeps the worker's process out of what is there, or finds it in there.
-    fn take_lock(&mut self) -> Result<(), ClientError> {
+    fn take_lock(&mut self, at: &Path) -> Result<(), ClientError> {
         if self.lock.is_none() {
-            self.lock = DirectoryLock::take_if_used(&self.directory)?.map(Arc::new);
+            self.lock = DirectoryLock::take_if_used(at)?.map(Arc::new);
         }
         Ok(())
     }
@@ -216,7 +300,11 @@ impl Target {
     fn beside_by_number(&self, what: &str) -> Result<Vec<(u64, PathBuf)>, ClientError> {
         let list = |e| ClientError::local("list", &self.parent, e);
         let mut found = Vec::new();
-        for name in fs::list_dir(&self.parent).map_err(list)? {
+        let names = match fs::list_dir(&self.parent) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+            names => names.map_err(list)?,
+        };
+        for name in names {
             let mut prefix = self.name.clone();
             prefix.push(format!(".{what}-"));
             let rest = name.as_bytes().strip_prefix(prefix.as_bytes());
@@ -234,6 +322,20 @@ impl Target {
         found.sort();
         Ok(found)
     }
+}
+
+/// Finds out whether a directory can be made there, or where it would have to be first; it is removed at once.
+pub(super) fn probe(path: &Path) -> Result<(), ClientError> {
+    let parent = path.parent().unwrap_or(path);
+    let there = owner::nearest(parent);
+    let probe = there.join(path.file_name().unwrap_or_default());
+    let made = match fs::create_dir(&probe) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        made => made.and_then(|()| fs::remove_dir_all(&probe)),
+    };
+    // What would have to be made first is what could not be.
+    let named = if there == parent { &probe } else { parent };
+    made.map_err(|e| ClientError::local("create", named, e))
 }
 
 /// Removes what is of no use any more; answers what could not be removed. That the work is done does not hang on it.
@@ -361,9 +463,16 @@ impl Staging {
         let target = &mut self.target;
         let exists = fs::exists(&target.directory)
             .map_err(|e| ClientError::local("look at", &target.directory, e))?;
+        let successor_of = if exists {
+            &target.directory
+        } else {
+            &target.parent
+        };
+        Owner::of(successor_of)?.give_tree(&files)?;
         if exists {
             // The state may have changed since the check; what is there is never overwritten without leave.
-            target.take_lock()?;
+            let directory = target.directory.clone();
+            target.take_lock(&directory)?;
             if !target.force && !target.is_empty()? {
                 let next = "choose another directory, or replace its content with --force";
                 return Err(target.refuse("it was filled during the restore", next));

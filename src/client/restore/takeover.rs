@@ -3,6 +3,7 @@
 use super::{
     super::{Client, ClientError, Effect, Floor, TakeoverOptions},
     RestoreOptions,
+    known::name_known,
 };
 use crate::domain::{Epoch, JournalRef, Offset, Rejected, RestorePoint, TakenOver, WorkerRef};
 use crate::{codec::wire, pb};
@@ -66,21 +67,24 @@ pub(super) async fn current(
     client: &Client,
     worker: &WorkerRef,
 ) -> Result<(Epoch, String), ClientError> {
-    let listed = client
-        .list_workers(Some(&worker.job), Floor::Linearizable)
-        .await?;
+    let listed = client.list_workers(Some(&worker.job), Floor::Linearizable);
+    let listed = match listed.await {
+        Ok(listed) => listed,
+        Err(error) => return Err(name_known(client, worker, error).await),
+    };
     let wanted = wire::worker_to_pb(worker);
     let found = listed
         .workers
         .into_iter()
         .find(|stat: &pb::WorkerStat| stat.worker.as_ref() == Some(&wanted));
     let Some(stat) = found else {
-        return Err(ClientError::Rejected {
+        let error = ClientError::Rejected {
             rejected: Box::new(Rejected::UnknownWorker {
                 worker: worker.clone(),
             }),
             effect: Effect::None,
-        });
+        };
+        return Err(name_known(client, worker, error).await);
     };
     let by = stat.succession.map(|succession| succession.by);
     Ok((Epoch(stat.epoch), by.unwrap_or_default()))

@@ -27,8 +27,8 @@ use super::{Client, ClientOptions};
 use crate::{
     codec::{CodecError, wire},
     domain::{
-        Change, Command, Epoch, FencingToken, Journal, JournalId, JournalKind, JournalRef, Outcome,
-        Rejected, State, WorkerRef,
+        Change, CheckpointId, Command, Epoch, FencingToken, Journal, JournalId, JournalKind,
+        JournalRef, Outcome, Rejected, State, WorkerRef,
     },
     env::net::{self, ChannelOptions},
     pb::{self, read_response},
@@ -497,9 +497,28 @@ impl pb::checkpoints_server::Checkpoints for Node {
 
     async fn list(
         &self,
-        _: Request<pb::ListCheckpointsRequest>,
+        request: Request<pb::ListCheckpointsRequest>,
     ) -> Result<Response<pb::ListCheckpointsResponse>, Status> {
-        Err(Status::unimplemented("not in the fake"))
+        let wanted = request.into_inner();
+        let shared = self.shared();
+        let owners = shared.state.workers().filter(|worker| {
+            let name = &worker.name;
+            name.job.as_str() == wanted.job
+                && (wanted.worker.is_empty() || name.worker.as_str() == wanted.worker)
+        });
+        let ids = owners.flat_map(|owner| {
+            let stat = |id: &CheckpointId| pb::CheckpointStat {
+                worker: Some(wire::worker_to_pb(&owner.name)),
+                id: Some(wire::checkpoint_id_to_pb(*id)),
+                ..pb::CheckpointStat::default()
+            };
+            owner.checkpoints.keys().map(stat).collect::<Vec<_>>()
+        });
+        Ok(Response::new(pb::ListCheckpointsResponse {
+            checkpoints: ids.collect(),
+            applied_index: shared.log_index,
+            stale: false,
+        }))
     }
 
     async fn line(

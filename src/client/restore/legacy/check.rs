@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use super::{
+    cure::Cure,
     event_log,
     family::Family,
     install::{LOCAL_KEYS, Staging, event_log_of},
     replay::Replayed,
 };
 use crate::{
-    client::{ClientError, restore::RestoreOptions},
+    client::ClientError,
     domain::{CheckpointId, JournalName},
     env::fs,
 };
@@ -41,17 +42,11 @@ pub(super) struct Startable {
 /// # Errors
 /// `NotStartable` with the cure, or a disk's.
 pub(super) fn check(
-    options: &RestoreOptions,
     family: &Family,
     staging: &Staging,
     replayed: &Replayed,
+    cure: &Cure,
 ) -> Result<Startable, ClientError> {
-    let not = |why: String, next: &str| ClientError::NotStartable {
-        worker: options.worker.clone(),
-        why,
-        next: next.to_owned(),
-    };
-    let earlier = "choose a checkpoint (`dos-cluster checkpoint list` shows them)";
     let files = staging.files();
     let missing = |suffixes: &[&str]| missing(family, &files, suffixes);
     let logs: Vec<&JournalName> = family
@@ -65,27 +60,24 @@ pub(super) fn check(
     }
     if !lacks.is_empty() {
         let lacks = lacks.join(", ");
-        return Err(match replayed.removed_at {
-            Some(at) => not(
-                format!(
-                    "it was shut down cleanly, which removed its files (the last one at {at} of journal {}): {lacks}",
-                    family.ops
-                ),
-                "start it anew in an empty directory, or choose a checkpoint of before (`dos-cluster checkpoint list` shows them)",
+        return Err(cure.not_startable(match replayed.removed_at {
+            Some(at) => format!(
+                "it was shut down cleanly, which removed its files (the last one at {at} of journal {}): {lacks}",
+                family.ops
             ),
-            None => not(format!("its journals do not make {lacks}"), earlier),
-        });
+            None => format!("its journals do not make {lacks}"),
+        }));
     }
     let Some(checkpoint) = last_entry(&files.join(family.file("checkpoint_ids")))? else {
         let why = format!("{} holds no entry", family.file("checkpoint_ids"));
-        return Err(not(why, earlier));
+        return Err(cure.not_startable(why));
     };
     let mut warnings = Vec::new();
     let places = places(staging, &logs, checkpoint.number)?;
     match places.as_slice() {
         [] => {
             let why = format!("its event log lacks checkpoint {}, which it calls complete", checkpoint.number);
-            return Err(not(why, earlier));
+            return Err(cure.not_startable(why));
         }
         [_] => {}
         [(first, at), ..] => warnings.push(format!(

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::family::Family;
+use super::cure::Cure;
 use crate::{
     client::{
         Client, ClientError,
@@ -13,7 +13,7 @@ use crate::{
         evlog::{Entry, EventError, EventReader},
         ops::Tail,
     },
-    domain::{JournalName, Offset, TakenOver, WorkerRef},
+    domain::{JournalName, Offset, TakenOver},
     env::{
         fs::{self, File},
         task,
@@ -28,7 +28,7 @@ use crate::{
 pub(super) async fn cut_torn(
     client: &Client,
     options: &RestoreOptions,
-    family: &Family,
+    cure: &Cure,
     taken: &mut TakenOver,
     journals: &Path,
 ) -> Result<(), ClientError> {
@@ -38,8 +38,7 @@ pub(super) async fn cut_torn(
             .iter()
             .map(|(name, (_, _, tail))| (name.clone(), *tail))
             .collect();
-        let (family, directory, owner) =
-            (family.clone(), journals.to_owned(), options.worker.clone());
+        let (looking, directory) = (cure.clone(), journals.to_owned());
         let torn = task::blocking(move || {
             for (name, tail) in lengths {
                 let path = directory.join(name.as_str());
@@ -48,11 +47,13 @@ pub(super) async fn cut_torn(
                 // A takeover that had to be repeated may have cut more than the first one.
                 file.set_len(tail.0)
                     .map_err(|e| ClientError::local("cut", &path, e))?;
-                let ends = if family.ops == name {
+                let ends = if looking.family.ops == name {
                     ops_end(&name, &path, &file, tail)?
                 } else {
                     let events = read_events(&path, &file, tail.0, |_| {})?;
-                    events.map_err(|error| not_readable(&owner, &name, &error))?
+                    events.map_err(|error| {
+                        looking.not_startable(format!("journal {name}: {error}"))
+                    })?
                 };
                 if let Tail::Torn { offset, .. } = ends {
                     return Ok(Some((name, Offset(offset))));
@@ -67,12 +68,8 @@ pub(super) async fn cut_torn(
         let journal = options.worker.journal(name.clone());
         let before = taken.journals.get(&name).map(|(_, _, tail)| *tail);
         if !takeover::cut(client, taken, &journal, at, &options.by).await? {
-            return Err(ClientError::NotStartable {
-                worker: options.worker.clone(),
-                why: format!("a checkpoint covers journal {name} up to within the entry at {at}"),
-                next: "choose an earlier checkpoint (`dos-cluster checkpoint list` shows them)"
-                    .into(),
-            });
+            let why = format!("a checkpoint covers journal {name} up to within the entry at {at}");
+            return Err(cure.not_startable(why));
         }
         if let Some(before) = before {
             taken.cut.entry(name).or_insert(before);
@@ -94,14 +91,6 @@ fn ops_end(
         },
     };
     read_records(file, tail.0, |_| Ok(()), failed)
-}
-
-fn not_readable(worker: &WorkerRef, name: &JournalName, error: &EventError) -> ClientError {
-    ClientError::NotStartable {
-        worker: worker.clone(),
-        why: format!("journal {name}: {error}"),
-        next: "choose a checkpoint before it (`dos-cluster checkpoint list` shows them)".into(),
-    }
 }
 
 /// Reads the entries of the first `length` bytes of an event log. Memory is one block and one entry.

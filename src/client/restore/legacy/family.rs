@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::{
     client::{ClientError, restore::RestoreOptions},
     codec::wire,
-    domain::{JournalKind, JournalName, legacy},
+    domain::{JournalKind, JournalName, JournalRef, WorkerRef, legacy},
     pb,
 };
 
@@ -35,7 +35,7 @@ pub(super) struct Family {
 }
 
 /// What is known of a journal before the takeover.
-pub(super) type Listed = BTreeMap<JournalName, (JournalKind, u64)>;
+pub(in crate::client::restore) type Listed = BTreeMap<JournalName, (JournalKind, u64)>;
 
 /// The journals in an answer; those that this version cannot name are none.
 pub(super) fn listed(answer: pb::ListJournalsResponse) -> Listed {
@@ -47,20 +47,63 @@ pub(super) fn listed(answer: pb::ListJournalsResponse) -> Listed {
     answer.journals.into_iter().filter_map(journal).collect()
 }
 
+/// What is missing of a worker that is a legacy one by the name of a journal, `P.journal` with `P` ending in `-WORKER`: it died
+/// before the connections of all its journals had sent anything. What is there starts no worker; and taken for a native
+/// worker it would be given the directory for itself, which it shares with others.
+fn incomplete(listed: &Listed, worker: &WorkerRef) -> Option<String> {
+    let named = listed
+        .iter()
+        .map(|(name, (kind, _))| (name.as_str(), *kind, name));
+    let end = format!("-{}", worker.worker);
+    let mut families = legacy::families(named).into_iter();
+    let (prefix, found) = families.find(|(prefix, _)| prefix.ends_with(&end))?;
+    let (has, lacks) = match (found.ops, found.logs.first()) {
+        (Some(ops), _) => (ops, format!("event log, {prefix}.{EVENT_LOG_JOURNAL},")),
+        (None, Some((_, log))) => (*log, format!("journal of files, {prefix}.journal,")),
+        (None, None) => return None,
+    };
+    let remove = remove_command(&worker.journal(has.clone()));
+    Some(format!(
+        "by its journal {has} it is a legacy worker, whose {lacks} is not in the cluster, so it could not start from what is: remove that ({remove}) and start the worker anew in a directory without its files; if it is no legacy worker, restore it with --native"
+    ))
+}
+
+/// The command that removes a journal, as a shell takes it.
+pub(super) fn remove_command(journal: &JournalRef) -> String {
+    let journal = journal.to_string();
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:@".contains(&byte);
+    if journal.bytes().all(is_plain) {
+        format!("`dos-cluster journal rm {journal}`")
+    } else {
+        format!(
+            "`dos-cluster journal rm '{}'`",
+            journal.replace('\'', "'\\''")
+        )
+    }
+}
+
 impl Family {
     /// The family to restore; `None` when the worker is no legacy one.
     ///
     /// # Errors
-    /// `BadRequest` when there are several and none is chosen, or options do not go with the worker.
+    /// `Refused` when there are several and none is chosen, when a part of one is not in the cluster, or when options do not go
+    /// with the worker.
     pub(super) fn find(
         listed: &Listed,
         options: &RestoreOptions,
     ) -> Result<Option<Self>, ClientError> {
-        let bad = |why: String| ClientError::BadRequest {
+        let bad = |why: String| ClientError::Refused {
             what: format!("restore worker {}", options.worker),
             why,
         };
         let mut families = Self::all(listed);
+        if options.native {
+            families.clear();
+        } else if families.is_empty()
+            && let Some(why) = incomplete(listed, &options.worker)
+        {
+            return Err(bad(why));
+        }
         if families.is_empty() {
             let only = "it is no legacy worker: no ops journal P.journal of it has an event log P.evlog.journal";
             return match (&options.prefix, &options.endpoint) {
@@ -84,7 +127,8 @@ impl Family {
         match families.len() {
             1 => Ok(families.pop()),
             0 => Err(bad(format!(
-                "it has no journals of that prefix, only of: {known}"
+                "it has no journals of prefix {:?}, only of: {known}",
+                options.prefix.as_deref().unwrap_or_default()
             ))),
             _ => Err(bad(format!(
                 "it has journals of several applications; choose one with --prefix: {known}"

@@ -5,7 +5,7 @@
 //! DIR/.P.restoring-7/files/NAME        as replayed
 //! ```
 //!
-//! What an interrupted restore leaves is removed by the next one.
+//! What a failed restore has there is removed; what an interrupted one leaves, by the next one.
 
 use std::{
     collections::BTreeSet,
@@ -23,8 +23,14 @@ use super::{
 };
 use crate::{
     client::{
-        ClientError, WorkerIdentity, files::sync_tree, identity::DirectoryLock,
-        restore::RestoreOptions,
+        ClientError, WorkerIdentity,
+        files::sync_tree,
+        identity::DirectoryLock,
+        restore::{
+            RestoreOptions,
+            owner::{Owner, make_dir},
+            staging::probe,
+        },
     },
     domain::{Addresses, Epoch, JournalName},
     env::fs,
@@ -60,23 +66,11 @@ impl Target {
         })
     }
 
-    /// The worker's files that are there now. Nothing is changed.
-    pub(super) fn existing(&self) -> Result<Vec<OsString>, ClientError> {
-        match fs::list_dir(&self.directory) {
-            Ok(mut names) => {
-                names.retain(|name| self.family.suffix(name.as_bytes()).is_some());
-                Ok(names)
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-            Err(error) => Err(ClientError::local("list", &self.directory, error)),
-        }
-    }
-
-    /// Refuses what can be known to fail, and makes the directory.
-    pub(super) fn check(&self) -> Result<(), ClientError> {
+    /// What such a worker makes and is there now, and would be replaced or removed; refuses what force would not do away with.
+    /// Nothing is changed.
+    pub(super) fn look(&self) -> Result<Vec<OsString>, ClientError> {
         let directory = &self.directory;
-        let made = fs::create_dir_all_synced(directory);
-        made.map_err(|e| ClientError::local("create", directory, e))?;
+        probe(&self.beside(0))?; // which no worker has
         if let Some(found) = WorkerIdentity::read(directory)? {
             let why = format!(
                 "it is the directory of worker {}, which is no legacy one",
@@ -84,36 +78,47 @@ impl Target {
             );
             return Err(self.refuse(directory, why, "choose another"));
         }
-        self.check_existing()?;
-        let probe = self.beside(0); // which no worker has
-        let made = match fs::create_dir(&probe) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            made => made.and_then(|()| fs::remove_dir_all(&probe)),
-        };
-        made.map_err(|e| ClientError::local("create", &probe, e))
+        self.existing(&BTreeSet::new())
     }
 
-    fn check_existing(&self) -> Result<(), ClientError> {
-        let existing = self.existing()?;
-        for name in &existing {
+    /// Refuses what can be known to fail, and makes the directory.
+    pub(super) fn check(&self) -> Result<(), ClientError> {
+        make_dir(&self.directory)?;
+        self.check_leave(&self.look()?)
+    }
+
+    /// What is there of the files that such a worker makes, and of the `new` ones.
+    fn existing(&self, new: &BTreeSet<OsString>) -> Result<Vec<OsString>, ClientError> {
+        let mut names = match fs::list_dir(&self.directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            names => names.map_err(|e| ClientError::local("list", &self.directory, e))?,
+        };
+        names.retain(|name| self.family.is_known(name.as_bytes()) || new.contains(name));
+        for name in &names {
             let path = self.directory.join(name);
             if fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir()) {
                 let why = "it is a directory, where a file of the worker belongs".to_owned();
                 return Err(self.refuse(&path, why, "move it away"));
             }
         }
-        match existing.first() {
-            Some(first) if !self.force => {
-                let (count, first) = (existing.len(), first.display());
-                let why = format!(
-                    "{count} files of {} are there, such as {first}",
-                    self.family.prefix
-                );
-                let next = "choose another directory, or replace them with --force";
-                Err(self.refuse(&self.directory, why, next))
-            }
-            _ => Ok(()),
-        }
+        Ok(names)
+    }
+
+    /// What is there is never replaced without leave.
+    fn check_leave(&self, existing: &[OsString]) -> Result<(), ClientError> {
+        let prefix = &self.family.prefix;
+        let (count, first) = match existing {
+            _ if self.force => return Ok(()),
+            [] => return Ok(()),
+            [only] => (format!("a file of {prefix} is there"), only),
+            [first, ..] => (
+                format!("{} files of {prefix} are there", existing.len()),
+                first,
+            ),
+        };
+        let why = format!("{count}, such as {}", first.display());
+        let next = "choose another directory, or replace them with --force";
+        Err(self.refuse(&self.directory, why, next))
     }
 
     fn refuse(&self, path: &Path, why: String, next: &str) -> ClientError {
@@ -223,13 +228,21 @@ impl Staging {
             });
             written.map_err(|e| ClientError::local("write", &path, e))?;
         }
+        let owner = Owner::of(&self.target.directory)?;
+        for directory in [&files, &self.journals()] {
+            owner.give_tree(directory)?;
+        }
         sync_tree(&self.root).map_err(|(path, e)| ClientError::local("sync", path, e))
+    }
+
+    /// Removes it, after a failure: it lies in a directory that others look into. What cannot be removed, the next restore
+    /// removes.
+    pub(super) fn discard(self) {
+        fs::remove_dir_all(&self.root).ok();
     }
 
     /// Puts everything into place. Answers the files' names, and what could not be removed.
     pub(super) fn install(self) -> Result<(Vec<String>, Vec<PathBuf>), ClientError> {
-        // It may have been filled since; what is there is never replaced without leave.
-        self.target.check_existing()?;
         let mut new = BTreeSet::new();
         let mut from = Vec::new();
         for directory in [self.files(), self.journals()] {
@@ -239,8 +252,9 @@ impl Staging {
                 new.insert(name);
             }
         }
-        let known = |name: &OsString| self.target.family.is_known(name.as_bytes());
-        let old: BTreeSet<_> = self.target.existing()?.into_iter().filter(known).collect();
+        let old = self.target.existing(&new)?;
+        self.target.check_leave(&old)?; // it may have been filled since
+        let old = old.into_iter().collect();
         for step in steps(&self.target.family, &new, &old) {
             self.take(&step, &from)?;
         }

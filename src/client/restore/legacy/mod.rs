@@ -9,7 +9,9 @@
 //! 6 install          file by file; other workers' files are not touched
 //! ```
 
+mod addresses;
 mod check;
+mod cure;
 mod ends;
 mod event_log;
 mod family;
@@ -17,21 +19,27 @@ mod install;
 mod replay;
 mod steps;
 
+use std::path::PathBuf;
+
 use tokio::sync::watch;
 
 use super::{
     Client, ClientError, RefusedPath, Restore, RestorePhase, RestoreReport, RestoredJournal,
     fetch::{self, Fetched},
+    known::name_known,
     plan::{Planned, PlannedJournal},
     watching,
 };
 use crate::{
     client::{Floor, restore::RestoreOptions},
-    domain::{CheckpointId, JournalName, Offset, TakenOver},
+    domain::{Addresses, CheckpointId, JournalName, Offset, TakenOver},
     env::{task, time::Instant},
 };
+use addresses::Merged;
 use check::Startable;
-use family::{Family, Listed};
+use cure::Cure;
+use family::Family;
+pub(super) use family::Listed;
 use install::{Staging, Target};
 use replay::Replayed;
 
@@ -71,26 +79,30 @@ pub(super) struct Found {
     family: Family,
     target: Target,
     listed: Listed,
+    addresses: Merged,
 }
 
 impl Found {
     /// Finds out whether the worker is a legacy one; `None` when it is not.
     ///
     /// # Errors
-    /// `BadRequest` when the options do not go with the worker, `Rejected` when there is none, or as any call.
+    /// `Refused` when the options do not go with the worker, `NoSuchWorker` when there is none, or as any call.
     pub(super) async fn look(
         client: &Client,
         options: &RestoreOptions,
     ) -> Result<(Option<Self>, Listed), ClientError> {
-        let answer = client
-            .list_journals(None, Some(&options.worker), Floor::Linearizable)
-            .await?;
-        let listed = family::listed(answer);
+        let worker = &options.worker;
+        let answer = client.list_journals(None, Some(worker), Floor::Linearizable);
+        let listed = match answer.await {
+            Ok(answer) => family::listed(answer),
+            Err(error) => return Err(name_known(client, worker, error).await),
+        };
         let Some(family) = Family::find(&listed, options)? else {
             return Ok((None, listed));
         };
         let found = Self {
             target: Target::new(options, &family)?,
+            addresses: addresses::merge(client, options, &family).await?,
             family,
             listed: listed.clone(),
         };
@@ -103,10 +115,15 @@ impl Found {
         task::blocking(move || target.check()).await
     }
 
+    /// The addresses that the takeover makes known, and the files hold.
+    pub(super) fn take_endpoint(&mut self) -> Option<Addresses> {
+        self.addresses.endpoint.take()
+    }
+
     /// What a restore would do; nothing is changed.
     pub(super) async fn plan(self) -> Result<Planned, ClientError> {
         let target = self.target.clone();
-        let existing = task::blocking(move || target.existing()).await?;
+        let existing = task::blocking(move || target.look()).await?;
         let directory = self.target.directory;
         let journals = self.listed.iter().filter(|(name, _)| self.family.has(name));
         let journal = |(name, (kind, bytes)): (&JournalName, &(_, u64))| PlannedJournal {
@@ -120,17 +137,21 @@ impl Found {
             journals: journals.map(journal).collect(),
             prefix: Some(self.family.prefix),
             directory,
+            endpoint: self.addresses.endpoint,
+            warnings: self.addresses.warnings,
         })
     }
 }
 
-/// A fetched, replayed and checked state, not yet in place.
+/// A fetched, replayed and checked state, which is in place.
 struct Ready {
-    staging: Staging,
-    family: Family,
     fetched: Fetched,
     replayed: Replayed,
     startable: Startable,
+    /// The names of all files.
+    files: Vec<String>,
+    /// What could not be removed.
+    left: Vec<PathBuf>,
 }
 
 impl Restore<'_> {
@@ -145,28 +166,34 @@ impl Restore<'_> {
         let family = self.family_of(&prefix, taken)?;
         let others = taken.journals.extract_if(.., |name, _| !family.has(name));
         let others: Vec<_> = others.map(|(name, _)| name).collect();
-        let ready = self.prepare(found.target, family, taken).await?;
-        self.report(RestorePhase::Finishing, 0, 0);
-        // Someone else may have taken over meanwhile; then its files must not appear.
-        let (client, options) = (self.client, self.options);
-        client
-            .open_worker(&options.worker, Some(taken.epoch))
-            .await?;
+        let staging = {
+            let (target, epoch) = (found.target, taken.epoch);
+            task::blocking(move || Staging::make(target, epoch)).await?
+        };
+        let ready = match self.put_into_place(&staging, &family, taken).await {
+            Ok(ready) => ready,
+            Err(error) => {
+                task::blocking(move || staging.discard()).await;
+                return Err(error);
+            }
+        };
         let Ready {
-            staging,
-            family,
             fetched,
             replayed,
             startable,
+            files,
+            left,
         } = ready;
-        let (files, left) = task::blocking(move || staging.install()).await?;
+        let mut warnings = startable.warnings;
+        warnings.extend(found.addresses.warnings);
+        let options = self.options;
         let legacy = LegacyReport {
             prefix,
             rolls_back_to: startable.checkpoint,
             skipped: replayed.skipped,
             others,
             cut: cut_tails(taken, &family),
-            warnings: startable.warnings,
+            warnings,
             files,
         };
         let journals = taken.journals.len();
@@ -207,22 +234,21 @@ impl Restore<'_> {
         })
     }
 
-    /// Fetches, cuts, replays and checks, in the staging directory.
-    async fn prepare(
+    /// Fetches, cuts, replays and checks, in the staging directory, and installs what came of it.
+    async fn put_into_place(
         &self,
-        target: Target,
-        family: Family,
+        staging: &Staging,
+        family: &Family,
         taken: &mut TakenOver,
     ) -> Result<Ready, ClientError> {
         let (client, options) = (self.client, self.options);
-        let epoch = taken.epoch;
-        let staging = task::blocking(move || Staging::make(target, epoch)).await?;
+        let cure = Cure::look(client, &options.worker, family, taken).await?;
         let total = taken.journals.values().map(|(_, _, tail)| tail.0).sum();
         let fetched_bytes = |done| self.report(RestorePhase::Fetching, done, total);
         let journals = staging.journals();
         let from = self.from.clone();
         let fetched = fetch::fetch(client, options, from, taken, &journals, &fetched_bytes).await?;
-        ends::cut_torn(client, options, &family, taken, &journals).await?;
+        ends::cut_torn(client, options, &cure, taken, &journals).await?;
 
         let ops = taken.journals.get(&family.ops);
         let length = ops.map_or(0, |(_, _, tail)| tail.0);
@@ -236,19 +262,26 @@ impl Restore<'_> {
                 };
                 let replayed = replay::replay(&family, &path, length, &staging.files(), passed)?;
                 staging.complete(options.endpoint.as_ref())?;
-                let startable = check::check(&options, &family, &staging, &replayed)?;
+                let startable = check::check(&family, &staging, &replayed, &cure)?;
                 Ok::<_, ClientError>((replayed, startable))
             })
         };
         let replayed_bytes = |done| self.report(RestorePhase::Replaying, done, length);
         let (replayed, startable) = watching(replaying, watched, replayed_bytes).await?;
         self.report(RestorePhase::Replaying, length, length);
+        self.report(RestorePhase::Finishing, 0, 0);
+        // Someone else may have taken over meanwhile; then its files must not appear.
+        client
+            .open_worker(&options.worker, Some(taken.epoch))
+            .await?;
+        let staging = staging.clone();
+        let (files, left) = task::blocking(move || staging.install()).await?;
         Ok(Ready {
-            staging,
-            family,
             fetched,
             replayed,
             startable,
+            files,
+            left,
         })
     }
 }

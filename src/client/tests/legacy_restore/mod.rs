@@ -1,10 +1,14 @@
 //! Restores of workers that speak the legacy protocol.
 
+mod given;
+mod plan;
+mod refused;
+
 use std::{collections::BTreeMap, path::Path};
 
 use bytes::{Bytes, BytesMut};
 
-use super::super::{
+use crate::client::{
     AppendOptions, AppendStream, Client, ClientError, ErrorKind, Floor,
     restore::{RestoreOptions, RestorePhase, RestoreProgress, RestoreReport},
     testing::{FakeCluster, worker},
@@ -21,7 +25,6 @@ use crate::{
 
 /// Application and worker.
 const P: &str = "word count-worker";
-const NO_FILES: [&str; 0] = [];
 
 fn quiet(_: RestoreProgress) {}
 
@@ -165,6 +168,8 @@ fn not_startable(error: &ClientError, parts: &[&str]) {
     for part in parts {
         assert!(error.to_string().contains(part), "no {part:?} in {error}");
     }
+    let again = "restore again"; // which would fail in the same way
+    assert!(!error.to_string().contains(again), "{error}");
 }
 
 #[tokio::test]
@@ -384,28 +389,41 @@ async fn what_a_worker_could_not_start_from_is_not_put_into_place() {
     let removes = removes.map(|suffix| remove(&format!("../resilience/{P}.{suffix}")));
     let shut_down = [started(), complete(1), removes.concat()].concat();
     let bad_log = [&log[..], b"\x09bad"].concat();
+    let removed = removes.concat();
+    let (choose, none) = ("choose a checkpoint", "knows of no checkpoint");
     let table = [
         (
             shut_down,
             log.clone(),
-            &["shut down cleanly", "choose a checkpoint"][..],
+            &["shut down cleanly", choose, "checkpoint list job/worker"][..],
         ),
-        (complete(1), log.clone(), &["do not make", "local-topology"]),
         (
-            started(),
-            bad_log,
-            &["malformed event log entry", "checkpoint list"],
+            [write_at(0, &format!("{P}.workers"), b"worker\n"), removed].concat(),
+            b"".to_vec(),
+            &["shut down cleanly", none],
         ),
+        (
+            complete(1),
+            log.clone(),
+            &["do not make", "local-topology", choose],
+        ),
+        (started(), b"".to_vec(), &["do not make", "evlog", none]),
+        (started(), bad_log, &["malformed event log entry"]),
     ];
     for (ops, log, parts) in table {
         let (_cluster, client) = cluster(&ops, &log).await;
         let temp = tempfile::tempdir().unwrap();
         let error = client.restore(options(temp.path()), &quiet).await;
-        not_startable(&error.unwrap_err(), parts);
-        let names = std::fs::read_dir(temp.path()).unwrap();
-        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        let names = names.filter(|name| !name.starts_with('.'));
-        assert_eq!(names.collect::<Vec<_>>(), NO_FILES);
+        let error = error.unwrap_err();
+        not_startable(&error, parts);
+        // The worker would find its journals longer than its files, and exit.
+        for name in ["evlog.journal", "journal"] {
+            let remove = format!("`dos-cluster journal rm 'job/worker/{P}.{name}'`");
+            assert!(error.to_string().contains(&remove), "{error}");
+        }
+        let chosen = error.to_string().contains(choose);
+        assert!(chosen != error.to_string().contains(none), "{error}");
+        assert!(files(temp.path()).is_empty());
     }
 }
 
@@ -511,8 +529,9 @@ async fn another_takeover_meanwhile_keeps_the_files_out() {
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Rejected, "{error}");
-    assert!(!temp.path().join(format!("{P}.workers")).exists());
-    // What it left is removed by the next one.
+    assert!(files(temp.path()).is_empty());
+    // What one that was interrupted left is removed by the next one.
+    std::fs::create_dir(temp.path().join(format!(".{P}.restoring-1"))).unwrap();
     client.restore(options(temp.path()), &quiet).await.unwrap();
     files(temp.path());
 }
