@@ -251,5 +251,109 @@ async fn what_does_not_continue_the_clusters_journal_is_refused_and_the_rest_is_
     assert_eq!(mirror.ended().await, 4, "{}", mirror.said());
     let said = mirror.said();
     assert!(said.contains("took over"), "{said}");
+    assert!(!said.contains("an earlier attempt"), "{said}");
     cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_old_hosts_mirror_stays_out_after_a_takeover_however_often_it_is_started() {
+    let cluster = TestCluster::start(3).await;
+    let (old, new) = (cluster.dir().join("old"), cluster.dir().join("new"));
+    std::fs::create_dir(&old).unwrap();
+    std::fs::create_dir(&new).unwrap();
+    let mut log = Growing::new(&old, "app-w.evlog.journal", 1);
+    log.grow(3);
+    let _ = cluster.cli(&once(&old)).await.done();
+
+    phase("the worker moves to a new host, while the old one is not dead");
+    let taken = cluster.cli(&["worker", "takeover", "job/w"]).await;
+    let _ = taken.done();
+    let mut moved = Growing::new(&new, "app-w.evlog.journal", 1);
+    moved.grow(3);
+    log.grow(1);
+    let words = [
+        "worker job/w",
+        "under epoch 1",
+        "epoch 2 took over",
+        "restore the worker",
+        "--adopt",
+    ];
+    for _ in 0..2 {
+        let _ = cluster.cli(&once(&old)).await.exits_with(4, &words);
+        let mut mirror = Mirror::start(&cluster, &old, &[]);
+        assert_eq!(mirror.ended().await, 4, "{}", mirror.said());
+        let _ = cluster
+            .cli(&with(&once(&old), "--steal"))
+            .await
+            .exits_with(4, &words);
+    }
+    moved.arrives(&cluster).await;
+
+    phase("the new host's mirror goes on");
+    let mut mirror = Mirror::start(&cluster, &new, &[]);
+    moved.grow(2);
+    moved.arrives(&cluster).await;
+    mirror.signal(Signal::TERM);
+    assert_eq!(mirror.ended().await, 0, "{}", mirror.said());
+
+    phase("whoever insists goes on with the old one, and says so once");
+    log.grow(2);
+    let _ = cluster.cli(&with(&once(&old), "--adopt")).await.done();
+    log.arrives(&cluster).await;
+    log.grow(1);
+    let _ = cluster.cli(&once(&old)).await.done();
+    log.arrives(&cluster).await;
+    cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_with_nothing_to_mirror_registers_nobody_and_one_whose_files_are_all_refused_ends()
+{
+    let cluster = TestCluster::start(1).await;
+    let dir = cluster.dir().join("worker");
+    std::fs::create_dir(&dir).unwrap();
+    let words = ["no file", "*.journal", "--journal"];
+    let _ = cluster.cli(&once(&dir)).await.exits_with(1, &words);
+    let mut mirror = Mirror::start(&cluster, &dir, &[]);
+    eventually("it waits for a file", WITHIN, async || {
+        let said = mirror.said();
+        check(said.contains("no file"), || said)
+    })
+    .await;
+    let workers = cluster.cli(&["worker", "list", "-o", "json"]).await.done();
+    assert!(!workers.stdout.contains("\"w\""), "{workers:?}");
+    assert!(!workers.stdout.contains("job/w"), "{workers:?}");
+    let mut log = Growing::new(&dir, "app-w.evlog.journal", 1);
+    log.grow(2);
+    log.arrives(&cluster).await;
+    let workers = cluster.cli(&["worker", "list", "-o", "json"]).await.done();
+    assert!(workers.stdout.contains("job/w"), "{workers:?}");
+
+    phase("a file is named instead of its directory");
+    let words = ["--journal app-w.evlog.journal", dir.to_str().unwrap()];
+    let refused = cluster.cli(&once(&log.path)).await.exits_with(1, &words);
+    assert!(!refused.stderr.contains("Not a directory"), "{refused:?}");
+
+    phase("the only file is refused: a supervisor hears of it, and what is durable is told");
+    mirror.signal(Signal::TERM);
+    assert_eq!(mirror.ended().await, 0, "{}", mirror.said());
+    let file = OpenOptions::new().write(true).open(&log.path).unwrap();
+    file.set_len(6).unwrap();
+    let mut mirror = Mirror::start(&cluster, &dir, &[]);
+    assert_eq!(mirror.ended().await, 4, "{}", mirror.said());
+    let refused = cluster.cli(&with(&once(&dir), "--output=json")).await;
+    let refused = refused.exits_with(4, &["is shorter than journal", "\"effect\":\"none\""]);
+    assert!(!refused.stderr.contains("unknown"), "{refused:?}");
+    let row = &refused.json()["journals"][0];
+    assert_eq!(
+        (&row["local"], &row["durable"]),
+        (&6.into(), &10_000.into()),
+        "{row}"
+    );
+    cluster.finish().await;
+}
+
+/// A command with one more word.
+fn with<'a>(words: &[&'a str], word: &'a str) -> Vec<&'a str> {
+    [words, &[word]].concat()
 }

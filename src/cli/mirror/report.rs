@@ -15,8 +15,10 @@ use super::super::{
 };
 use crate::{
     client::{
-        ClientError, Effect,
-        mirror_dir::{DirMirrorView, FilePhase, FileStatus, MirrorFault, MirrorSnapshot},
+        Effect,
+        mirror_dir::{
+            DirMirrorView, FilePhase, FileStatus, MirrorError, MirrorFault, MirrorSnapshot,
+        },
     },
     codec::wire,
     domain::{JournalName, WorkerRef},
@@ -57,6 +59,7 @@ pub(super) struct Reporter {
     refused: BTreeSet<String>,
     is_outage_said: bool,
     is_new_said: bool,
+    is_idle_said: bool,
     next_tick: Instant,
     next_line: Instant,
     last_line: String,
@@ -74,6 +77,7 @@ impl Reporter {
             refused: BTreeSet::new(),
             is_outage_said: false,
             is_new_said: false,
+            is_idle_said: false,
             next_tick: now,
             next_line: now + LINE_EVERY,
             last_line: String::new(),
@@ -104,6 +108,10 @@ impl Reporter {
 
     fn lines(&mut self, snapshot: &MirrorSnapshot) -> Vec<Line> {
         let mut lines = Vec::new();
+        if let Some(why) = snapshot.idle.as_ref().filter(|_| !self.is_idle_said) {
+            self.is_idle_said = true;
+            lines.push(Line::Note(format!("note: {why}; waiting for the first")));
+        }
         if snapshot.worker_is_new && !self.is_new_said {
             self.is_new_said = true;
             lines.push(Line::Note(format!(
@@ -144,7 +152,7 @@ impl Reporter {
     pub(super) fn finish(
         mut self,
         is_late: bool,
-        error: Option<ClientError>,
+        error: Option<MirrorError>,
     ) -> Result<Exit, Failure> {
         self.news();
         drop(self.progress);
@@ -153,7 +161,7 @@ impl Reporter {
         self.output.show(&summary, text)?;
         if let Some(error) = error {
             let what = format!("cannot mirror worker {}", self.worker);
-            return Err(Failure::from(error).before(&what));
+            return Err(of_the_whole(error).before(&what));
         }
         match of_stopped_files(&snapshot) {
             Some(failure) => Err(failure),
@@ -183,9 +191,24 @@ fn failure(fault: &MirrorFault) -> Failure {
     match fault {
         MirrorFault::Client(error) => Failure::from(error.clone()),
         fault => Failure {
-            effect: Some(Effect::Unknown), // earlier bytes of it may have been sent
+            effect: Some(fault.effect()),
             ..Failure::refused(fault.to_string())
         },
+    }
+}
+
+/// How the end of all of it is told.
+fn of_the_whole(error: MirrorError) -> Failure {
+    let exit = match error {
+        MirrorError::Client(error) => return Failure::from(error),
+        MirrorError::NothingToMirror { .. } => Exit::Error,
+        MirrorError::TakenOver { .. }
+        | MirrorError::TakenOverSince { .. }
+        | MirrorError::OtherCluster { .. } => Exit::Refused,
+    };
+    Failure {
+        effect: Some(error.effect()),
+        ..Failure::new(exit, error.to_string())
     }
 }
 
@@ -206,7 +229,21 @@ fn of_stopped_files(snapshot: &MirrorSnapshot) -> Option<Failure> {
         1 => format!("1 file was not mirrored to its end: {name}"),
         _ => format!("{count} files were not mirrored to their ends, such as {name}"),
     };
-    Some(Failure { message, ..first })
+    // Of files that have not stopped, something was or may have been sent.
+    let is_nothing_changed = !snapshot.worker_is_new
+        && snapshot.files.values().all(
+            |file| matches!(&file.phase, FilePhase::Stopped(fault) if fault.effect() == Effect::None),
+        );
+    let effect = if is_nothing_changed {
+        Effect::None
+    } else {
+        Effect::Unknown
+    };
+    Some(Failure {
+        message,
+        effect: Some(effect),
+        ..first
+    })
 }
 
 fn late(worker: &WorkerRef, snapshot: &MirrorSnapshot) -> Failure {
