@@ -311,3 +311,62 @@ fn text(summary: &Summary) -> String {
     let rows: Vec<_> = summary.journals.iter().map(row).collect();
     output::table(&["journal", "kind", "local", "durable", "state"], &rows)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{JournalKind, Offset};
+
+    fn snapshot(files: &[(&str, u64, u64, FilePhase)]) -> MirrorSnapshot {
+        let status = |(name, local, durable, phase): &(&str, u64, u64, FilePhase)| {
+            let status = FileStatus {
+                kind: JournalKind::Raw,
+                local: Offset(*local),
+                durable: Offset(*durable),
+                phase: phase.clone(),
+            };
+            (name.parse().unwrap(), status)
+        };
+        MirrorSnapshot {
+            files: files.iter().map(status).collect(),
+            ..MirrorSnapshot::default()
+        }
+    }
+
+    fn shorter(local: u64, tail: u64) -> FilePhase {
+        FilePhase::Stopped(MirrorFault::Shorter {
+            path: "x".into(),
+            journal: "j/w/x".parse().unwrap(),
+            local: Offset(local),
+            tail: Offset(tail),
+        })
+    }
+
+    #[test]
+    fn progress_tells_of_what_is_durable_of_the_lag_and_of_files_that_do_not_go_on() {
+        let worker = "j/w".parse().unwrap();
+        let line = |files: &[_]| progress_line(&worker, &snapshot(files));
+        let waiting = FilePhase::Waiting { reason: None };
+        assert_eq!(
+            line(&[
+                ("a", 10, 4, FilePhase::Streaming),
+                ("b", 7, 7, FilePhase::Durable)
+            ]),
+            "mirror j/w: 2 files, 11 bytes durable, lag 6 bytes"
+        );
+        assert_eq!(
+            line(&[("a", 10, 4, waiting), ("b", 3, 6, shorter(3, 6))]),
+            "mirror j/w: 2 files, 10 bytes durable, lag 6 bytes, 1 waiting, 1 stopped"
+        );
+    }
+
+    #[test]
+    fn what_failed_has_no_effect_only_where_nothing_was_sent_of_any_file() {
+        let effect = |files: &[_]| of_stopped_files(&snapshot(files)).unwrap().effect;
+        let refused = ("a", 3, 6, shorter(3, 6));
+        assert_eq!(effect(std::slice::from_ref(&refused)), Some(Effect::None));
+        let sent = ("b", 6, 6, FilePhase::Durable);
+        assert_eq!(effect(&[refused, sent]), Some(Effect::Unknown));
+        assert!(of_stopped_files(&snapshot(&[("b", 6, 6, FilePhase::Durable)])).is_none());
+    }
+}
