@@ -29,14 +29,15 @@ Examples:
   dos-cluster mirror --job wallaroo --worker worker1 /var/lib/wallaroo --metrics-listen 127.0.0.1:7430
   dos-cluster mirror --job wallaroo --worker worker1 /var/lib/wallaroo --once
 
-New files are found as they come; each goes on where the cluster's journal ends, after any outage of either side. A file
-that is shorter than its journal, or whose last bytes differ from it, is refused, and so is one that another process
-streams; the others go on, and the exit code is 4: at the end, or once no file is left that can go on. SIGTERM and SIGINT
-end it once what was read is durable: exit code 8 if that takes longer than --timeout.
+New files are found as they come; each goes on where the cluster's journal ends, after any outage of either side. \
+A file that is shorter than its journal, or whose last bytes differ from it, is refused, and so is one that another \
+process streams; the others go on, and the exit code is 4: at the end, or once no file is left that can go on. \
+SIGTERM and SIGINT end it once what was read is durable: exit code 8 if that takes longer than --timeout.
 
-After a takeover of the worker all of it stops with exit code 4, and so does every later mirror of this directory: the file
-.dos-mirror-WORKER@JOB in it says under which epoch, and to which cluster, it was mirrored. A journal of a file P.evlog.journal is
-raw, of another P.journal it is ops, of any other name it is raw.")]
+After a takeover of the worker all of it stops with exit code 4, and so does every later mirror of this directory: \
+the file .dos-mirror-WORKER@JOB in it says under which epoch, and to which cluster, it was mirrored.
+
+A journal of a file P.evlog.journal is raw, of another P.journal it is ops, of any other name it is raw.")]
 pub(super) struct Mirror {
     /// The job
     #[arg(long)]
