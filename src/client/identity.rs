@@ -11,9 +11,9 @@
 //!
 //! Beside it lies a file whose lock says that a process uses the directory: a worker, or a restore that replaces it.
 
-use std::{collections::BTreeMap, io, os::unix::fs::MetadataExt, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
-use super::{ClientError, replay::PathMap};
+use super::{ClientError, replay::PathMap, small_file};
 use crate::{
     domain::{Epoch, JournalKind, JournalName, WorkerRef},
     env::fs::{self, File},
@@ -49,20 +49,15 @@ impl WorkerIdentity {
     /// `Local` when it cannot be read, `LocalState` when it is damaged or of another version.
     pub fn read(directory: &Path) -> Result<Option<Self>, ClientError> {
         let path = directory.join(IDENTITY_FILE);
-        let read = |error| ClientError::local("read", &path, error);
-        if !fs::exists(&path).map_err(read)? {
+        let next = "restore the worker into a new directory";
+        let Some(text) = small_file::read(&path, FILE_BYTES_MAX, next)? else {
             return Ok(None);
-        }
-        let bad = |why: String| ClientError::LocalState {
-            path: path.clone(),
-            why,
-            next: "restore the worker into a new directory".into(),
         };
-        if fs::metadata(&path).map_err(read)?.len() > FILE_BYTES_MAX {
-            return Err(bad(format!("it is longer than {FILE_BYTES_MAX} bytes")));
-        }
-        let text = String::from_utf8(fs::read(&path).map_err(read)?)
-            .map_err(|_| bad("it is no text".into()))?;
+        let bad = |why: String| ClientError::LocalState {
+            path,
+            why,
+            next: next.into(),
+        };
         Self::parse(&text).map(Some).map_err(bad)
     }
 
@@ -72,15 +67,7 @@ impl WorkerIdentity {
     /// `Local` when the disk refuses.
     pub fn write(&self, directory: &Path) -> Result<(), ClientError> {
         let (path, new) = (directory.join(IDENTITY_FILE), directory.join(NEW_FILE));
-        let write = |error| ClientError::local("write", &path, error);
-        let text = self.to_text();
-        let file = fs::open_or_create(&new).map_err(write)?;
-        file.set_len(0).map_err(write)?;
-        fs::write_all_at(&file, text.as_bytes(), 0).map_err(write)?;
-        // IMPORTANT: the bytes before the name.
-        file.sync_all().map_err(write)?;
-        fs::rename(&new, &path).map_err(write)?;
-        fs::sync_dir(directory).map_err(write)
+        small_file::replace(&path, &new, &self.to_text())
     }
 
     fn to_text(&self) -> String {
@@ -162,7 +149,8 @@ impl DirectoryLock {
         if !fs::lock_exclusive(&file).map_err(failed("lock"))? {
             return Err(in_use(directory));
         }
-        let same = is_still(&file, &path).map_err(failed("look at"))?;
+        // A restore may have put another directory there.
+        let same = small_file::is_still(&file, &path).map_err(failed("look at"))?;
         if !same {
             return Err(ClientError::LocalState {
                 path: directory.to_owned(),
@@ -189,16 +177,6 @@ fn in_use(directory: &Path) -> ClientError {
         path: directory.to_owned(),
         why: "another process has it open: its worker, or a restore".into(),
         next: "stop that process first, and give each worker a directory of its own".into(),
-    }
-}
-
-/// Whether the file still has that name: a restore may have put another directory there.
-fn is_still(file: &File, path: &Path) -> io::Result<bool> {
-    let held = file.metadata()?;
-    match fs::metadata(path) {
-        Ok(found) => Ok((held.dev(), held.ino()) == (found.dev(), found.ino())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
     }
 }
 

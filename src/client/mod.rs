@@ -37,6 +37,7 @@ mod read;
 pub mod replay;
 pub mod restore;
 mod retry;
+mod small_file;
 #[cfg(test)]
 #[cfg(feature = "server")]
 mod testing;

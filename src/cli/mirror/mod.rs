@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     client::{
-        Client, ClientError,
-        mirror_dir::{DirMirror, IN_USE_PATIENCE, MirrorOptions, NamePattern, Step},
+        Client,
+        mirror_dir::{DirMirror, IN_USE_PATIENCE, MirrorError, MirrorOptions, NamePattern, Step},
     },
     domain::{JobName, WorkerName, WorkerRef},
     env::time,
@@ -27,14 +27,19 @@ use report::Reporter;
 #[command(after_help = "\
 Examples:
   dos-cluster mirror --job wallaroo --worker worker1 /var/lib/wallaroo
-  dos-cluster mirror --job wallaroo --worker worker1 /var/lib/wallaroo --metrics-listen 127.0.0.1:7460
+  dos-cluster mirror --job wallaroo --worker worker1 /var/lib/wallaroo \\
+    --metrics-listen 127.0.0.1:7460
   dos-cluster mirror --job wallaroo --worker worker1 /var/lib/wallaroo --once
 
-New files are found as they come; each goes on where the cluster's journal ends, after any outage of either side. A file
-that is shorter than its journal, or whose last bytes differ from it, is refused, and so is one that another process
-streams; the others go on, and the exit code is 4. SIGTERM and SIGINT end it once what was read is durable: exit code 8 if
-that takes longer than --timeout. After a takeover of the worker all of it stops. A journal of a file P.evlog.journal is
-raw, of another P.journal it is ops, of any other name it is raw.")]
+New files are found as they come; each goes on where the cluster's journal ends, after any outage of either side. \
+A file that is shorter than its journal, or whose last bytes differ from it, is refused, and so is one that another \
+process streams; the others go on, and the exit code is 4: at the end, or once no file is left that can go on. \
+SIGTERM and SIGINT end it once what was read is durable: exit code 8 if that takes longer than --timeout.
+
+After a takeover of the worker all of it stops with exit code 4, and so does every later mirror of this directory: \
+the file .dos-mirror-WORKER@JOB in it says under which epoch, and to which cluster, it was mirrored.
+
+A journal of a file P.evlog.journal is raw, of another P.journal it is ops, of any other name it is raw.")]
 pub(super) struct Mirror {
     /// The job
     #[arg(long)]
@@ -54,6 +59,10 @@ pub(super) struct Mirror {
     /// Stream journals also while another process does, which is fenced
     #[arg(long)]
     steal: bool,
+    /// Go on although the worker was taken over since this directory was mirrored, or the cluster is another one; needed
+    /// once
+    #[arg(long)]
+    adopt: bool,
     #[command(flatten)]
     metrics: MetricsListen,
 }
@@ -96,6 +105,7 @@ impl Mirror {
             pattern: self.journal.clone(),
             once: self.once,
             steal: self.steal,
+            adopt: self.adopt,
             patience: IN_USE_PATIENCE,
         };
         DirMirror::start(client, options)
@@ -116,7 +126,7 @@ async fn drain(
     context: &Context,
     mirror: &mut DirMirror,
     signals: &mut Signals,
-) -> Result<Ended, ClientError> {
+) -> Result<Ended, MirrorError> {
     mirror.stop();
     tokio::select! {
         biased;

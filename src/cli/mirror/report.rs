@@ -15,8 +15,10 @@ use super::super::{
 };
 use crate::{
     client::{
-        ClientError, Effect,
-        mirror_dir::{DirMirrorView, FilePhase, FileStatus, MirrorFault, MirrorSnapshot},
+        Effect,
+        mirror_dir::{
+            DirMirrorView, FilePhase, FileStatus, MirrorError, MirrorFault, MirrorSnapshot,
+        },
     },
     codec::wire,
     domain::{JournalName, WorkerRef},
@@ -57,6 +59,7 @@ pub(super) struct Reporter {
     refused: BTreeSet<String>,
     is_outage_said: bool,
     is_new_said: bool,
+    is_idle_said: bool,
     next_tick: Instant,
     next_line: Instant,
     last_line: String,
@@ -74,6 +77,7 @@ impl Reporter {
             refused: BTreeSet::new(),
             is_outage_said: false,
             is_new_said: false,
+            is_idle_said: false,
             next_tick: now,
             next_line: now + LINE_EVERY,
             last_line: String::new(),
@@ -104,6 +108,10 @@ impl Reporter {
 
     fn lines(&mut self, snapshot: &MirrorSnapshot) -> Vec<Line> {
         let mut lines = Vec::new();
+        if let Some(why) = snapshot.idle.as_ref().filter(|_| !self.is_idle_said) {
+            self.is_idle_said = true;
+            lines.push(Line::Note(format!("note: {why}; waiting for the first")));
+        }
         if snapshot.worker_is_new && !self.is_new_said {
             self.is_new_said = true;
             lines.push(Line::Note(format!(
@@ -144,7 +152,7 @@ impl Reporter {
     pub(super) fn finish(
         mut self,
         is_late: bool,
-        error: Option<ClientError>,
+        error: Option<MirrorError>,
     ) -> Result<Exit, Failure> {
         self.news();
         drop(self.progress);
@@ -153,7 +161,7 @@ impl Reporter {
         self.output.show(&summary, text)?;
         if let Some(error) = error {
             let what = format!("cannot mirror worker {}", self.worker);
-            return Err(Failure::from(error).before(&what));
+            return Err(of_the_whole(error).before(&what));
         }
         match of_stopped_files(&snapshot) {
             Some(failure) => Err(failure),
@@ -183,9 +191,24 @@ fn failure(fault: &MirrorFault) -> Failure {
     match fault {
         MirrorFault::Client(error) => Failure::from(error.clone()),
         fault => Failure {
-            effect: Some(Effect::Unknown), // earlier bytes of it may have been sent
+            effect: Some(fault.effect()),
             ..Failure::refused(fault.to_string())
         },
+    }
+}
+
+/// How the end of all of it is told.
+fn of_the_whole(error: MirrorError) -> Failure {
+    let exit = match error {
+        MirrorError::Client(error) => return Failure::from(error),
+        MirrorError::NothingToMirror { .. } => Exit::Error,
+        MirrorError::TakenOver { .. }
+        | MirrorError::TakenOverSince { .. }
+        | MirrorError::OtherCluster { .. } => Exit::Refused,
+    };
+    Failure {
+        effect: Some(error.effect()),
+        ..Failure::new(exit, error.to_string())
     }
 }
 
@@ -206,7 +229,21 @@ fn of_stopped_files(snapshot: &MirrorSnapshot) -> Option<Failure> {
         1 => format!("1 file was not mirrored to its end: {name}"),
         _ => format!("{count} files were not mirrored to their ends, such as {name}"),
     };
-    Some(Failure { message, ..first })
+    // Of files that have not stopped, something was or may have been sent.
+    let is_nothing_changed = !snapshot.worker_is_new
+        && snapshot.files.values().all(
+            |file| matches!(&file.phase, FilePhase::Stopped(fault) if fault.effect() == Effect::None),
+        );
+    let effect = if is_nothing_changed {
+        Effect::None
+    } else {
+        Effect::Unknown
+    };
+    Some(Failure {
+        message,
+        effect: Some(effect),
+        ..first
+    })
 }
 
 fn late(worker: &WorkerRef, snapshot: &MirrorSnapshot) -> Failure {
@@ -273,4 +310,63 @@ fn text(summary: &Summary) -> String {
     };
     let rows: Vec<_> = summary.journals.iter().map(row).collect();
     output::table(&["journal", "kind", "local", "durable", "state"], &rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{JournalKind, Offset};
+
+    fn snapshot(files: &[(&str, u64, u64, FilePhase)]) -> MirrorSnapshot {
+        let status = |(name, local, durable, phase): &(&str, u64, u64, FilePhase)| {
+            let status = FileStatus {
+                kind: JournalKind::Raw,
+                local: Offset(*local),
+                durable: Offset(*durable),
+                phase: phase.clone(),
+            };
+            (name.parse().unwrap(), status)
+        };
+        MirrorSnapshot {
+            files: files.iter().map(status).collect(),
+            ..MirrorSnapshot::default()
+        }
+    }
+
+    fn shorter(local: u64, tail: u64) -> FilePhase {
+        FilePhase::Stopped(MirrorFault::Shorter {
+            path: "x".into(),
+            journal: "j/w/x".parse().unwrap(),
+            local: Offset(local),
+            tail: Offset(tail),
+        })
+    }
+
+    #[test]
+    fn progress_tells_of_what_is_durable_of_the_lag_and_of_files_that_do_not_go_on() {
+        let worker = "j/w".parse().unwrap();
+        let line = |files: &[_]| progress_line(&worker, &snapshot(files));
+        let waiting = FilePhase::Waiting { reason: None };
+        assert_eq!(
+            line(&[
+                ("a", 10, 4, FilePhase::Streaming),
+                ("b", 7, 7, FilePhase::Durable)
+            ]),
+            "mirror j/w: 2 files, 11 bytes durable, lag 6 bytes"
+        );
+        assert_eq!(
+            line(&[("a", 10, 4, waiting), ("b", 3, 6, shorter(3, 6))]),
+            "mirror j/w: 2 files, 10 bytes durable, lag 6 bytes, 1 waiting, 1 stopped"
+        );
+    }
+
+    #[test]
+    fn what_failed_has_no_effect_only_where_nothing_was_sent_of_any_file() {
+        let effect = |files: &[_]| of_stopped_files(&snapshot(files)).unwrap().effect;
+        let refused = ("a", 3, 6, shorter(3, 6));
+        assert_eq!(effect(std::slice::from_ref(&refused)), Some(Effect::None));
+        let sent = ("b", 6, 6, FilePhase::Durable);
+        assert_eq!(effect(&[refused, sent]), Some(Effect::Unknown));
+        assert!(of_stopped_files(&snapshot(&[("b", 6, 6, FilePhase::Durable)])).is_none());
+    }
 }

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     client::{
+        mirror_dir,
         replay::Refusal,
         restore::{
             RefusalReason, RefusedPath, RestoreOptions, RestorePhase, RestoreProgress,
@@ -37,7 +38,8 @@ Examples:
   dos-cluster restore --job wordcount --worker w1 --to /var/lib/w1
   dos-cluster restore --job wordcount --worker w1 --to /var/lib/w1 --at line
   dos-cluster restore --job tour --worker w1 --to ./w1 --map /tmp/w1=state
-  dos-cluster restore --job wallaroo --worker worker2 --to /tmp --at line --control 10.0.0.7:3131 --data 10.0.0.7:3132
+  dos-cluster restore --job wallaroo --worker worker2 --to /tmp --at line \\
+    --control 10.0.0.7:3131 --data 10.0.0.7:3132
 
 The old incarnation of the worker is fenced first: what it has open can write no more. With --at line or --at ID the cluster's journals are
 cut there, too, so that the new incarnation goes on from exactly what was restored: what came after, newer checkpoints
@@ -149,11 +151,14 @@ impl Restore {
             return plan::show(context, &worker, client.plan_restore(options).await?);
         }
         let drawn = Drawn::new(&worker);
+        let directory = options.to.clone();
         let restored = client
             .restore(options, &|progress| drawn.draw(progress))
             .await;
         drop(drawn);
         let summary = Summary::of(&worker, restored?);
+        // What is there now is of the new incarnation, whose mirror starts anew.
+        mirror_dir::forget(&directory, &worker)?;
         context.output.show(&summary, text)?;
         say_torn(context, &summary);
         say_unknown(context, &summary);

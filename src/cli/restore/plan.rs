@@ -97,7 +97,6 @@ fn text(plan: &Plan) -> String {
         Some(prefix) => format!("{} (legacy, its files are {prefix}.*)", plan.worker),
         None => plan.worker.clone(),
     };
-    let is_latest = plan.checkpoint.is_none();
     let header = fields(&[
         ("would restore", kind),
         ("into", plan.directory.clone()),
@@ -111,7 +110,6 @@ fn text(plan: &Plan) -> String {
     let rows = plan.journals.iter().map(|row| {
         let cut = match row.cut_at {
             Some(at) => at.to_string(),
-            None if is_latest && plan.legacy_prefix.is_some() => "if torn".to_owned(),
             None => "-".to_owned(),
         };
         vec![

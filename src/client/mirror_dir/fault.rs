@@ -1,10 +1,11 @@
-//! Why a file is not mirrored any more.
+//! Why a file is not mirrored any more, or a whole directory.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use super::NamePattern;
 use crate::{
-    client::{ClientError, ErrorKind},
-    domain::{JournalRef, Offset, Rejected, Writer},
+    client::{ClientError, Effect, ErrorKind},
+    domain::{Epoch, JournalRef, Offset, Rejected, WorkerRef, Writer},
 };
 
 /// Why the mirror of one file has stopped for good. The others go on, except after a takeover.
@@ -75,13 +76,137 @@ pub enum MirrorFault {
         journal: JournalRef,
         /// The newest writer.
         writer: Writer,
+        /// `Unknown` when an open of this mirror may have fenced that writer.
+        effect: Effect,
+    },
+    /// The worker was taken over.
+    #[error("{rejected}")]
+    TakenOver {
+        /// Who it was, and when.
+        rejected: Box<Rejected>,
+        /// `Unknown` when bytes had been sent before whose fate is not known.
+        effect: Effect,
+    },
+    /// Anything else.
+    #[error(transparent)]
+    Client(ClientError),
+}
+
+/// Why a mirror has stopped, or has not begun, with all its files.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum MirrorError {
+    /// The worker was taken over while it was mirrored.
+    #[error("{rejected}")]
+    TakenOver {
+        /// Who it was, and when.
+        rejected: Box<Rejected>,
+        /// As the file's that heard of it.
+        effect: Effect,
+    },
+    /// The worker was taken over since the directory was mirrored last.
+    #[error(
+        "{} was mirrored as worker {worker} under epoch {held}, but epoch {current} took over since (by {by:?}, log index {log_index}); restore the worker into a new directory and mirror that one, or give --adopt once if this one is to go on all the same", .directory.display()
+    )]
+    TakenOverSince {
+        /// The directory.
+        directory: PathBuf,
+        /// The worker.
+        worker: WorkerRef,
+        /// The epoch under which the directory was mirrored.
+        held: Epoch,
+        /// The epoch in force.
+        current: Epoch,
+        /// Who took over.
+        by: String,
+        /// The log index of the takeover.
+        log_index: u64,
+    },
+    /// The directory was mirrored to another cluster.
+    #[error(
+        "{} was mirrored as worker {worker} to cluster {held_cluster} under epoch {held}, but this is cluster {current_cluster}, which has {}; check --endpoints, or give --adopt once if the directory is to go on here", .directory.display(), epoch_there(*.current)
+    )]
+    OtherCluster {
+        /// The directory.
+        directory: PathBuf,
+        /// The worker.
+        worker: WorkerRef,
+        /// The epoch under which the directory was mirrored.
+        held: Epoch,
+        /// The cluster to which it was.
+        held_cluster: Box<str>,
+        /// The worker's epoch here, if it is known here.
+        current: Option<Epoch>,
+        /// This cluster.
+        current_cluster: Box<str>,
+    },
+    /// There is no file to copy.
+    #[error("{}", no_file(.directory, .pattern))]
+    NothingToMirror {
+        /// The directory.
+        directory: PathBuf,
+        /// What was looked for.
+        pattern: NamePattern,
     },
     /// Anything else.
     #[error(transparent)]
     Client(#[from] ClientError),
 }
 
+fn epoch_there(current: Option<Epoch>) -> String {
+    current.map_or_else(
+        || "no such worker".into(),
+        |epoch| format!("the worker at epoch {epoch}"),
+    )
+}
+
+/// What a mirror without files says.
+pub(super) fn no_file(directory: &Path, pattern: &NamePattern) -> String {
+    format!(
+        "no file in {} has a name like {pattern} (--journal GLOB says which are journals)",
+        directory.display()
+    )
+}
+
+impl From<ClientError> for MirrorFault {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::Rejected { rejected, effect }
+                if matches!(*rejected, Rejected::EpochFenced { .. }) =>
+            {
+                Self::TakenOver { rejected, effect }
+            }
+            error => Self::Client(error),
+        }
+    }
+}
+
+impl MirrorError {
+    /// Whether the mirror may have changed something of what is not told by its files.
+    #[must_use]
+    pub fn effect(&self) -> Effect {
+        match self {
+            Self::TakenOver { effect, .. } => *effect,
+            Self::TakenOverSince { .. }
+            | Self::OtherCluster { .. }
+            | Self::NothingToMirror { .. } => Effect::None,
+            Self::Client(error) => error.effect(),
+        }
+    }
+}
+
 impl MirrorFault {
+    /// Whether bytes of the file may have been sent whose fate is not known, or someone may have been fenced.
+    #[must_use]
+    pub fn effect(&self) -> Effect {
+        match self {
+            // Found before the journal was opened.
+            Self::Shorter { .. } | Self::Different { .. } => Effect::None,
+            Self::Cut { .. } | Self::Replaced { .. } => Effect::Unknown,
+            Self::InUse { effect, .. } | Self::TakenOver { effect, .. } => *effect,
+            Self::Client(error) => error.effect(),
+        }
+    }
+
     /// Whether it may be over by itself.
     pub(super) fn is_outage(&self) -> bool {
         matches!(self, Self::Client(error) if is_outage(error))
@@ -94,9 +219,4 @@ pub(super) fn is_outage(error: &ClientError) -> bool {
         error.kind(),
         ErrorKind::CannotConnect | ErrorKind::Unhealthy | ErrorKind::Timeout
     )
-}
-
-/// Whether the worker was taken over: nothing of it may be mirrored from here any more.
-pub(super) fn is_takeover(error: &ClientError) -> bool {
-    matches!(error.rejected(), Some(Rejected::EpochFenced { .. }))
 }

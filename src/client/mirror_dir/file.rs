@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     client::{
-        AppendOptions, AppendPhase, AppendStream, Client, ClientError, local_journal::read_block,
-        retry::Backoff,
+        AppendOptions, AppendPhase, AppendStream, Client, ClientError, Effect,
+        local_journal::read_block, retry::Backoff,
     },
     codec::wire,
     domain::{Epoch, JournalKind, JournalRef, Offset, Rejected, Writer},
@@ -180,8 +180,10 @@ impl FileMirror {
 
     async fn try_open(&mut self) -> Result<(Arc<File>, AppendStream), MirrorFault> {
         let deadline = Instant::now() + self.patience;
+        let mut effect = Effect::None;
         loop {
             let found = self.look().await?;
+            self.board.durable(&self.journal.journal, found.tail);
             if !found.appending || self.steal {
                 let file = self.open_file()?;
                 let (journal, path) = (&self.journal, &self.path);
@@ -190,7 +192,11 @@ impl FileMirror {
                 match self.open_stream(&found).await {
                     Ok(stream) => return Ok((file, stream)),
                     // Another writer came, or the last bytes of the one before: also an open of ours that was given up.
-                    Err(error) if has_moved(&error) => {}
+                    Err(error) if has_moved(&error) => {
+                        if error.effect() == Effect::Unknown {
+                            effect = Effect::Unknown;
+                        }
+                    }
                     Err(error) => return Err(error.into()),
                 }
             }
@@ -198,6 +204,7 @@ impl FileMirror {
                 return Err(MirrorFault::InUse {
                     journal: self.journal.clone(),
                     writer: found.writer,
+                    effect,
                 });
             }
             time::sleep(LOOK_AGAIN).await;
@@ -226,7 +233,7 @@ impl FileMirror {
         let token = wire::token_from_pb(stat.token).map_err(|error| ClientError::Failed {
             what: format!("look who writes journal {}", self.journal),
             reason: error.to_string(),
-            effect: crate::client::Effect::None,
+            effect: Effect::None,
         })?;
         Ok(Found {
             tail: Offset(stat.tail),

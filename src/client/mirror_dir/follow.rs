@@ -12,7 +12,8 @@ use tokio::sync::watch;
 
 use super::{
     MirrorOptions,
-    fault::{MirrorFault, is_outage, is_takeover},
+    claim::claim,
+    fault::{MirrorError, MirrorFault, is_outage, no_file},
     file::{FileId, FileMirror, Seen},
     names::{NamePattern, Named, named, shown},
     slots::Slots,
@@ -77,29 +78,45 @@ impl Follower {
     }
 
     /// Follows the directory until it is stopped, or with `once` until what is there is durable.
-    pub(super) async fn run(mut self) -> Result<(), ClientError> {
+    pub(super) async fn run(mut self) -> Result<(), MirrorError> {
         // Before the first scan, so that nothing happens unseen in between.
         let watch = if self.options.once {
             None
         } else {
             Some(self.watch()?)
         };
-        let first = self.look().await?;
+        let mut scan = self.look(None).await?;
+        let directory = scan.directory;
+        // A worker that has nothing to mirror would hold its job's recovery line for nothing.
+        while scan.files.is_empty() {
+            self.note_refused(scan.refused);
+            let (directory_path, pattern) = (&self.options.directory, &self.options.pattern);
+            let Some(watch) = &watch else {
+                return Err(MirrorError::NothingToMirror {
+                    directory: directory_path.clone(),
+                    pattern: pattern.clone(),
+                });
+            };
+            self.board.idle(Some(no_file(directory_path, pattern)));
+            self.wake(watch).await?;
+            if *self.stop.borrow() {
+                return Ok(());
+            }
+            scan = self.look(Some(directory)).await?;
+        }
+        self.board.idle(None);
         let Some(epoch) = self.open_worker().await? else {
             return Ok(());
         };
-        let directory = first.directory;
-        let mut scan = first;
         loop {
-            if scan.directory != directory {
-                return Err(self.gone());
-            }
             self.take_in(scan, epoch);
             match &watch {
+                // All files have stopped, and no new one has come: whoever started this must hear of it.
+                Some(_) if self.tasks.is_empty() => break,
                 Some(watch) if !*self.stop.borrow() => self.wake(watch).await?,
                 _ => break,
             }
-            scan = self.look().await?;
+            scan = self.look(Some(directory)).await?;
         }
         while let Some(ended) = self.tasks.join_next().await {
             check_takeover(ended)?;
@@ -110,9 +127,7 @@ impl Follower {
     fn watch(&self) -> Result<DirWatch, ClientError> {
         let directory = &self.options.directory;
         DirWatch::new(directory).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-                ClientError::local("follow", directory, error)
-            }
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => self.cannot_follow(error),
             _ => ClientError::LocalState {
                 path: directory.clone(),
                 why: format!("it cannot be watched: {error}"),
@@ -124,13 +139,18 @@ impl Follower {
     }
 
     /// Waits for a reason to scan.
-    async fn wake(&mut self, watch: &DirWatch) -> Result<(), ClientError> {
+    async fn wake(&mut self, watch: &DirWatch) -> Result<(), MirrorError> {
         let scan_at = time::Instant::now() + SCAN_EVERY;
         loop {
             tokio::select! {
                 biased;
                 () = stopped(&mut self.stop) => return Ok(()),
-                Some(ended) = self.tasks.join_next() => check_takeover(ended)?,
+                Some(ended) = self.tasks.join_next() => {
+                    check_takeover(ended)?;
+                    if self.tasks.is_empty() {
+                        return Ok(());
+                    }
+                }
                 changed = watch.changed() => {
                     let directory = &self.options.directory;
                     changed.map_err(|error| ClientError::local("watch", directory, error))?;
@@ -143,21 +163,23 @@ impl Follower {
     }
 
     /// The worker's epoch, once the cluster answers; `None` when it was stopped before that.
-    async fn open_worker(&mut self) -> Result<Option<Epoch>, ClientError> {
+    async fn open_worker(&mut self) -> Result<Option<Epoch>, MirrorError> {
         let mut backoff = Backoff::of_streams();
         loop {
             let opened = tokio::select! {
                 biased;
                 () = stopped(&mut self.stop) => return Ok(None),
-                opened = self.client.open_worker(&self.options.worker, None) => opened,
+                opened = claim(&self.client, &self.options) => opened,
             };
             match opened {
                 Ok((epoch, is_new)) => {
                     self.board.worker(Ok(is_new));
                     return Ok(Some(epoch));
                 }
-                Err(error) if self.options.once || !is_outage(&error) => return Err(error),
-                Err(error) => self.board.worker(Err(&error)),
+                Err(MirrorError::Client(error)) if !self.options.once && is_outage(&error) => {
+                    self.board.worker(Err(&error));
+                }
+                Err(error) => return Err(error),
             }
             tokio::select! {
                 biased;
@@ -167,18 +189,48 @@ impl Follower {
         }
     }
 
-    async fn look(&self) -> Result<Scan, ClientError> {
+    /// Scans the directory, which must be `known` if that is given.
+    async fn look(&self, known: Option<FileId>) -> Result<Scan, ClientError> {
         let directory = self.options.directory.clone();
         let pattern = self.options.pattern.clone();
         let scan = task::blocking(move || scan(&directory, &pattern)).await;
-        scan.map_err(|error| ClientError::local("follow", &self.options.directory, error))
+        let scan = scan.map_err(|error| self.cannot_follow(error))?;
+        if known.is_some_and(|known| known != scan.directory) {
+            return Err(self.gone());
+        }
+        Ok(scan)
+    }
+
+    fn cannot_follow(&self, error: io::Error) -> ClientError {
+        let path = &self.options.directory;
+        let name = path.file_name().filter(|_| {
+            let found = fs::metadata(path);
+            found.is_ok_and(|metadata| !metadata.is_dir())
+        });
+        let Some(name) = name else {
+            return ClientError::local("follow", path, error);
+        };
+        let parent = path.parent().filter(|parent| *parent != Path::new(""));
+        let parent = parent.unwrap_or(Path::new(".")).display();
+        ClientError::LocalState {
+            path: path.clone(),
+            why: "it is a file, and a mirror follows the files in a directory".into(),
+            next: format!(
+                "give the directory and the name: {parent} --journal {}",
+                name.display()
+            ),
+        }
+    }
+
+    fn note_refused(&self, refused: Vec<(OsString, String)>) {
+        for (name, why) in refused {
+            self.board.refused(shown(&name), why);
+        }
     }
 
     /// Begins what is new, and tells the tasks what became of the rest.
     fn take_in(&mut self, scan: Scan, epoch: Epoch) {
-        for (name, why) in scan.refused {
-            self.board.refused(shown(&name), why);
-        }
+        self.note_refused(scan.refused);
         for (name, known) in &self.files {
             let seen = scan.files.get(name).map(|(_, seen)| *seen);
             known.send_if_modified(|known| {
@@ -231,9 +283,11 @@ impl Follower {
 }
 
 /// The end of a file's task: its fault is on the board; a takeover ends the others, too.
-fn check_takeover(ended: Result<Result<(), MirrorFault>, JoinError>) -> Result<(), ClientError> {
+fn check_takeover(ended: Result<Result<(), MirrorFault>, JoinError>) -> Result<(), MirrorError> {
     match ended {
-        Ok(Err(MirrorFault::Client(error))) if is_takeover(&error) => Err(error),
+        Ok(Err(MirrorFault::TakenOver { rejected, effect })) => {
+            Err(MirrorError::TakenOver { rejected, effect })
+        }
         Ok(_) => Ok(()),
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),

@@ -4,19 +4,21 @@
 //! follow    scans the directory when something in it changes, and every few seconds; one task per file
 //! names     which files, and of what kind their journals are
 //! file      one file: wait for a turn -> look who writes -> compare -> stream what is there and what comes
+//! claim     under which epoch the directory is mirrored: one of an incarnation that was taken over stays out
 //! compare   whether the file continues what the cluster has
 //! slots     how many streams are open at a time
-//! fault     why a file has stopped; the others go on
+//! fault     why a file has stopped, while the others go on; and why all of it has
 //! status    what is shown of all this
 //! ```
 //!
-//! Nothing is kept on this side: where to go on is the cluster's tail, which is compared with the file at every open. So an
+//! Nothing but the claim is kept on this side: where to go on is the cluster's tail, which is compared with the file at every open. So an
 //! outage of either side, a kill included, loses and doubles nothing. Memory stays within about a megabyte and a half per
 //! open stream, however far behind the cluster is.
 //!
 //! Nobody is fenced by mistake: a journal is opened only over the writer that was seen not to be writing any more, and a
 //! file whose stream was fenced is not opened again.
 
+mod claim;
 mod compare;
 mod fault;
 mod file;
@@ -29,11 +31,12 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
-pub use fault::MirrorFault;
+pub use claim::forget;
+pub use fault::{MirrorError, MirrorFault};
 pub use names::{NamePattern, PatternError};
 pub use status::{FilePhase, FileStatus, MirrorSnapshot};
 
-use super::{Client, ClientError};
+use super::Client;
 use crate::{
     domain::WorkerRef,
     env::task::{self, JoinHandle},
@@ -58,6 +61,8 @@ pub struct MirrorOptions {
     pub once: bool,
     /// Open journals also while someone else writes them, who is fenced.
     pub steal: bool,
+    /// Go on under the epoch in force also when the directory was mirrored under an earlier one, or to another cluster.
+    pub adopt: bool,
     /// How long a journal is looked at again that someone else writes, before its file is refused.
     pub patience: Duration,
 }
@@ -68,7 +73,7 @@ pub struct DirMirror {
     board: Arc<Board>,
     news: watch::Receiver<u64>,
     stop: watch::Sender<bool>,
-    task: JoinHandle<Result<(), ClientError>>,
+    task: JoinHandle<Result<(), MirrorError>>,
 }
 
 impl Drop for DirMirror {
@@ -92,7 +97,7 @@ impl DirMirrorView {
 }
 
 impl DirMirror {
-    /// Begins; the worker is registered if it is not there.
+    /// Begins; the worker is registered if it is not there, once there is a first file.
     #[must_use]
     pub fn start(client: &Client, options: MirrorOptions) -> Self {
         let board = Arc::new(Board::default());
@@ -123,8 +128,8 @@ impl DirMirror {
     ///
     /// # Errors
     /// What stopped the mirror as a whole: a takeover of the worker, or the directory itself. That files have stopped is
-    /// told by the snapshot.
-    pub async fn next(&mut self) -> Result<Step, ClientError> {
+    /// told by the snapshot; once all of them have, it has ended.
+    pub async fn next(&mut self) -> Result<Step, MirrorError> {
         tokio::select! {
             biased;
             Ok(()) = self.news.changed() => Ok(Step::News),
@@ -138,11 +143,12 @@ impl DirMirror {
         }
     }
 
-    /// Waits for the end: with `once`, until what was there is durable; else until it was stopped and what was sent is.
+    /// Waits for the end: with `once`, until what was there is durable; else until it was stopped and what was sent is, or
+    /// until every file has stopped by itself.
     ///
     /// # Errors
     /// As [`DirMirror::next`].
-    pub async fn ended(&mut self) -> Result<(), ClientError> {
+    pub async fn ended(&mut self) -> Result<(), MirrorError> {
         while self.next().await? == Step::News {}
         Ok(())
     }

@@ -2,10 +2,12 @@
 
 use std::{
     ffi::{OsStr, OsString},
+    fmt,
     os::unix::ffi::OsStrExt,
     str::FromStr,
 };
 
+use super::claim;
 use crate::{
     client::identity,
     domain::{JournalKind, JournalName, legacy},
@@ -17,6 +19,12 @@ const PATTERN_BYTES_MAX: usize = 255;
 /// A pattern of file names: `*` is any bytes, `?` is one character, everything else is itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamePattern(String);
+
+impl fmt::Display for NamePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 /// Why a pattern was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -95,7 +103,8 @@ pub(super) enum Named {
 /// What a file's name says.
 pub(super) fn named(pattern: &NamePattern, name: &OsStr) -> Named {
     // A name that is no text matches as far as it can be shown, to be told of rather than passed over.
-    if !pattern.matches(&name.to_string_lossy()) || identity::is_identity_name(name.as_bytes()) {
+    let is_ours = |name| identity::is_identity_name(name) || claim::is_claim_name(name);
+    if !pattern.matches(&name.to_string_lossy()) || is_ours(name.as_bytes()) {
         return Named::Other;
     }
     let Some(text) = name.to_str() else {
@@ -171,6 +180,9 @@ mod tests {
             journal("a.evlog.journal", JournalKind::Raw)
         );
         assert_eq!(named(identity::IDENTITY_FILE), Named::Other);
+        assert_eq!(named(".dos-mirror-w@job"), Named::Other);
+        assert_eq!(named(".dos-mirror-w@x.journal"), Named::Other);
+        assert_eq!(named(".dos-mirror-w@job.new"), Named::Other);
         assert!(matches!(named("a\nb"), Named::Refused(_)));
         let no_text = OsString::from_vec(b"a\xff".to_vec());
         let refused = super::named(&"*".parse().unwrap(), &no_text);

@@ -52,7 +52,7 @@ pub struct FileStatus {
     pub kind: JournalKind,
     /// The file's length, as last seen.
     pub local: Offset,
-    /// What of it a majority has fsynced; 0 until the cluster has been asked.
+    /// What of its journal a majority has fsynced; 0 until the cluster has been asked.
     pub durable: Offset,
     /// What it does.
     pub phase: FilePhase,
@@ -77,6 +77,8 @@ pub struct MirrorSnapshot {
     pub outage: Option<String>,
     /// The worker was not there before.
     pub worker_is_new: bool,
+    /// Why there is nothing to do yet, while there is not.
+    pub idle: Option<String>,
 }
 
 impl MirrorSnapshot {
@@ -111,6 +113,7 @@ struct Inner {
     refused: BTreeMap<String, String>,
     outage: Option<String>,
     worker_is_new: bool,
+    idle: Option<String>,
 }
 
 /// What is shared by a mirror's tasks and its readers.
@@ -163,6 +166,7 @@ impl Board {
             refused: inner.refused.clone(),
             outage: inner.outage.clone(),
             worker_is_new: inner.worker_is_new,
+            idle: inner.idle.clone(),
         }
     }
 
@@ -183,6 +187,23 @@ impl Board {
         inner.files.insert(name.clone(), Tracked { status, stream });
         drop(inner);
         self.tell();
+    }
+
+    /// The cluster has this much of a file's journal.
+    pub(super) fn durable(&self, name: &JournalName, tail: Offset) {
+        if let Some(tracked) = self.inner().files.get_mut(name) {
+            tracked.status.durable = tracked.status.durable.max(tail);
+        }
+    }
+
+    /// There is nothing to do yet, and why; or there is.
+    pub(super) fn idle(&self, why: Option<String>) {
+        let mut inner = self.inner();
+        if inner.idle != why {
+            inner.idle = why;
+            drop(inner);
+            self.tell();
+        }
     }
 
     /// A file does something else now. What its stream has reached is kept.

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use super::{
     super::{Client, ClientError, Effect, Floor},
-    RestoreOptions, legacy,
+    RestoreOptions,
+    legacy::{self, ListedJournal},
     staging::Target,
     takeover,
 };
@@ -52,8 +53,20 @@ pub struct PlannedJournal {
     pub kind: JournalKind,
     /// Its length now.
     pub bytes: u64,
-    /// Where it would be cut, as far as that is known: at the latest bytes, a torn last entry is found on the way.
+    /// Where it would be cut, if it would.
     pub cut_at: Option<Offset>,
+}
+
+impl PlannedJournal {
+    /// At the latest bytes.
+    pub(super) fn of(name: &JournalName, listed: &ListedJournal) -> Self {
+        Self {
+            name: name.clone(),
+            kind: listed.kind,
+            bytes: listed.bytes,
+            cut_at: listed.restart_cut,
+        }
+    }
 }
 
 /// The part of a plan that hangs on the directory.
@@ -86,16 +99,13 @@ impl Client {
                 let (wanted, known) = (options.clone(), listed.clone());
                 let look = move || Target::look(&wanted, &known);
                 let (directory, replaces) = task::blocking(look).await?;
-                let journal = |(name, (kind, bytes))| PlannedJournal {
-                    name,
-                    kind,
-                    bytes,
-                    cut_at: None,
-                };
                 Planned {
                     directory,
                     prefix: None,
-                    journals: listed.into_iter().map(journal).collect(),
+                    journals: listed
+                        .iter()
+                        .map(|(name, listed)| PlannedJournal::of(name, listed))
+                        .collect(),
                     replaces,
                     endpoint: None,
                     warnings: Vec::new(),

@@ -578,6 +578,8 @@ impl pb::cluster_server::Cluster for Node {
                 (false, _) => pb::NodeState::Starting,
             }
             .into(),
+            // One that no other of these clusters has.
+            cluster_id: shared.addresses[0].clone(),
             node_id: self.node as u64 + 1,
             term: 1 + shared.leader as u64,
             leader_address: if known {

@@ -8,12 +8,14 @@ use std::{
 };
 
 use super::super::{
-    ClientError,
-    mirror_dir::{DirMirror, FilePhase, MirrorFault, MirrorOptions, MirrorSnapshot, Step},
+    ClientError, Effect,
+    mirror_dir::{
+        DirMirror, FilePhase, MirrorError, MirrorFault, MirrorOptions, MirrorSnapshot, Step,
+    },
     testing::{FakeCluster, worker},
 };
 use super::{foreign_takeover, pattern};
-use crate::domain::{Command, JournalKind, JournalName, JournalRef, OpenJournal, Rejected};
+use crate::domain::{Command, JournalKind, JournalName, JournalRef, OpenJournal};
 
 fn options(directory: &Path) -> MirrorOptions {
     MirrorOptions {
@@ -22,6 +24,7 @@ fn options(directory: &Path) -> MirrorOptions {
         pattern: "*.journal".parse().unwrap(),
         once: false,
         steal: false,
+        adopt: false,
         patience: Duration::from_millis(100),
     }
 }
@@ -87,7 +90,12 @@ async fn refused(cluster: &FakeCluster, directory: &Path) -> MirrorFault {
     mirror.ended().await.unwrap();
     let after = cluster.journal(&journal("a.journal"));
     assert_eq!(before, after, "nothing was written, and nobody fenced");
-    fault(&mirror.view().snapshot(), "a.journal").unwrap()
+    let snapshot = mirror.view().snapshot();
+    let durable = before.0.len() as u64;
+    assert!(is_durable(&snapshot, "a.journal", durable), "{snapshot:?}");
+    let fault = fault(&snapshot, "a.journal").unwrap();
+    assert_eq!(fault.effect(), Effect::None);
+    fault
 }
 
 #[tokio::test]
@@ -270,11 +278,182 @@ async fn a_takeover_ends_the_whole_mirror_and_says_who_it_was() {
     cluster.apply(&foreign_takeover(&worker())).unwrap();
     append(&dir.path().join("a.journal"), b"abc");
     let error = mirror.ended().await.unwrap_err();
+    assert!(matches!(error, MirrorError::TakenOver { .. }), "{error}");
+    let fault = fault(&mirror.view().snapshot(), "a.journal").unwrap();
+    for text in [error.to_string(), fault.to_string()] {
+        assert!(text.contains("someone else"), "{text}");
+        assert!(!text.contains("an earlier attempt"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_directory_that_was_mirrored_before_a_takeover_is_refused_until_it_is_adopted() {
+    let cluster = FakeCluster::start(1).await;
+    let (dir, path) = mirrored(&cluster, b"0123456789").await;
+    cluster.apply(&foreign_takeover(&worker())).unwrap();
+    append(&path, b"abc");
+    for options in [once(dir.path()), options(dir.path())] {
+        for steal in [false, true] {
+            let options = MirrorOptions {
+                steal,
+                ..options.clone()
+            };
+            let mut mirror = DirMirror::start(&cluster.client(&[0]), options);
+            let error = mirror.ended().await.unwrap_err();
+            let MirrorError::TakenOverSince { held, current, .. } = &error else {
+                panic!("{error}");
+            };
+            assert_eq!((held.0, current.0), (1, 2));
+            assert_eq!(error.effect(), Effect::None);
+        }
+    }
+    assert_eq!(cluster.journal(&journal("a.journal")).0, b"0123456789");
+    let adopt = MirrorOptions {
+        adopt: true,
+        ..once(dir.path())
+    };
+    for options in [adopt, once(dir.path())] {
+        let mut mirror = DirMirror::start(&cluster.client(&[0]), options);
+        mirror.ended().await.unwrap();
+        let name = journal("a.journal");
+        assert_eq!(cluster.journal(&name).0, b"0123456789abc");
+    }
+}
+
+#[tokio::test]
+async fn a_directory_that_was_mirrored_to_another_cluster_is_refused_until_it_is_adopted() {
+    let (cluster, other) = (FakeCluster::start(1).await, FakeCluster::start(1).await);
+    let (dir, _) = mirrored(&cluster, b"0123456789").await;
+    // It may know no such worker, one at the same epoch, or one at another.
+    for current in [None, Some(1), Some(2)] {
+        match current {
+            None => {}
+            Some(1) => {
+                let client = other.client(&[0]);
+                client.open_worker(&worker(), None).await.unwrap();
+            }
+            _ => drop(other.apply(&foreign_takeover(&worker())).unwrap()),
+        }
+        let mut mirror = DirMirror::start(&other.client(&[0]), once(dir.path()));
+        let error = mirror.ended().await.unwrap_err();
+        let MirrorError::OtherCluster { current: there, .. } = &error else {
+            panic!("{error}");
+        };
+        assert_eq!(there.map(|epoch| epoch.0), current, "{error}");
+        assert_eq!(other.append_opens(0), 0);
+    }
+    let adopt = MirrorOptions {
+        adopt: true,
+        ..once(dir.path())
+    };
+    let mut mirror = DirMirror::start(&other.client(&[0]), adopt);
+    mirror.ended().await.unwrap();
+    assert_eq!(other.journal(&journal("a.journal")).0, b"0123456789");
+    let mut mirror = DirMirror::start(&cluster.client(&[0]), once(dir.path()));
+    let error = mirror.ended().await.unwrap_err();
+    assert!(matches!(error, MirrorError::OtherCluster { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn nothing_is_sent_before_the_epoch_is_written_down_which_is_never_mirrored_itself() {
+    let cluster = FakeCluster::start(1).await;
+    let dir = tempfile::tempdir().unwrap();
+    append(&dir.path().join("a.journal"), b"0123456789");
+    let in_the_way = dir.path().join(".dos-mirror-worker@job.new");
+    std::fs::create_dir(&in_the_way).unwrap();
+    let mut mirror = DirMirror::start(&cluster.client(&[0]), options(dir.path()));
+    let error = mirror.ended().await.unwrap_err();
     assert!(
-        matches!(error.rejected(), Some(Rejected::EpochFenced { .. })),
+        error.to_string().contains(".dos-mirror-worker@job"),
         "{error}"
     );
-    assert!(error.to_string().contains("someone else"), "{error}");
+    assert_eq!(cluster.append_opens(0), 0);
+    std::fs::remove_dir(&in_the_way).unwrap();
+    for _ in 0..2 {
+        let everything = MirrorOptions {
+            pattern: "*".parse().unwrap(),
+            ..once(dir.path())
+        };
+        let mut mirror = DirMirror::start(&cluster.client(&[0]), everything);
+        mirror.ended().await.unwrap();
+        let snapshot = mirror.view().snapshot();
+        let files: Vec<_> = snapshot.files.keys().map(JournalName::as_str).collect();
+        assert_eq!(files, ["a.journal"]);
+        assert!(dir.path().join(".dos-mirror-worker@job").is_file());
+    }
+}
+
+#[tokio::test]
+async fn a_mirror_with_nothing_to_mirror_registers_nobody() {
+    let cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    let dir = tempfile::tempdir().unwrap();
+    append(&dir.path().join("notes"), b"not meant");
+    std::fs::create_dir(dir.path().join("c.journal")).unwrap();
+    let mut mirror = DirMirror::start(&client, once(dir.path()));
+    let error = mirror.ended().await.unwrap_err();
+    assert!(
+        matches!(error, MirrorError::NothingToMirror { .. }),
+        "{error}"
+    );
+    assert_eq!(mirror.view().snapshot().refused.len(), 1);
+    let mirror = DirMirror::start(&client, options(dir.path()));
+    until(&mirror, "it waits", |s| {
+        s.idle.is_some() && s.refused.len() == 1
+    })
+    .await;
+    let (_, is_new) = client.open_worker(&worker(), None).await.unwrap();
+    assert!(is_new);
+    append(&dir.path().join("a.journal"), b"0123456789");
+    until(&mirror, "begun", |s| is_durable(s, "a.journal", 10)).await;
+    assert!(mirror.view().snapshot().idle.is_none());
+}
+
+#[tokio::test]
+async fn a_mirror_ends_once_no_file_is_left_that_can_go_on() {
+    let cluster = FakeCluster::start(1).await;
+    let (dir, path) = mirrored(&cluster, b"0123456789").await;
+    append(&dir.path().join("b.journal"), b"01234");
+    let mut mirror = DirMirror::start(&cluster.client(&[0]), options(dir.path()));
+    until(&mirror, "both", |s| s.durable_bytes() == 15).await;
+    std::fs::remove_file(&path).unwrap();
+    until(&mirror, "one stops", |s| fault(s, "a.journal").is_some()).await;
+    append(&dir.path().join("b.journal"), b"56789");
+    until(&mirror, "the other goes on", |s| {
+        is_durable(s, "b.journal", 10)
+    })
+    .await;
+    std::fs::remove_file(dir.path().join("b.journal")).unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(30), mirror.ended());
+    ended.await.unwrap().unwrap();
+    assert!(fault(&mirror.view().snapshot(), "b.journal").is_some());
+}
+
+/// A scan comes every five seconds, and begins anew with each change that is seen: without the wake-ups each round would
+/// take as long.
+#[tokio::test]
+async fn growth_and_new_files_are_noticed_when_they_come() {
+    const ROUNDS: u64 = 6;
+    let cluster = FakeCluster::start(1).await;
+    let dir = tempfile::tempdir().unwrap();
+    let mirror = DirMirror::start(&cluster.client(&[0]), options(dir.path()));
+    let began = std::time::Instant::now();
+    for round in 1..=ROUNDS {
+        append(&dir.path().join("a.journal"), b"0123456789");
+        until(&mirror, "growth", |s| {
+            is_durable(s, "a.journal", round * 10)
+        })
+        .await;
+        let name = format!("{round}.journal");
+        append(&dir.path().join(&name), b"01234");
+        until(&mirror, "a new file", |s| is_durable(s, &name, 5)).await;
+    }
+    // Eleven of twelve scans' distances would be 55 s.
+    assert!(
+        began.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        began.elapsed()
+    );
 }
 
 #[tokio::test]
@@ -306,7 +485,10 @@ async fn a_mirror_waits_for_a_cluster_that_is_not_there_yet_and_once_does_not() 
     let mut impatient = DirMirror::start(&cluster.client(&[0]), once(dir.path()));
     let error = impatient.ended().await.unwrap_err();
     assert!(
-        matches!(error, ClientError::CannotConnect { .. }),
+        matches!(
+            error,
+            MirrorError::Client(ClientError::CannotConnect { .. })
+        ),
         "{error}"
     );
     let mut mirror = DirMirror::start(&cluster.client(&[0]), options(dir.path()));

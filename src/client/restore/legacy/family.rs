@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::{
     client::{ClientError, restore::RestoreOptions},
     codec::wire,
-    domain::{JournalKind, JournalName, JournalRef, WorkerRef, legacy},
+    domain::{JournalKind, JournalName, JournalRef, Offset, WorkerRef, legacy},
     pb,
 };
 
@@ -34,15 +34,30 @@ pub(super) struct Family {
     pub(super) logs: Vec<JournalName>,
 }
 
+/// The journals of a worker.
+pub(in crate::client::restore) type Listed = BTreeMap<JournalName, ListedJournal>;
+
 /// What is known of a journal before the takeover.
-pub(in crate::client::restore) type Listed = BTreeMap<JournalName, (JournalKind, u64)>;
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::client::restore) struct ListedJournal {
+    pub(in crate::client::restore) kind: JournalKind,
+    /// Its length.
+    pub(in crate::client::restore) bytes: u64,
+    /// Where a takeover at the latest bytes would cut it, if it would.
+    pub(in crate::client::restore) restart_cut: Option<Offset>,
+}
 
 /// The journals in an answer; those that this version cannot name are none.
 pub(super) fn listed(answer: pb::ListJournalsResponse) -> Listed {
     let journal = |stat: pb::JournalStat| {
         let journal = wire::journal_from_pb(stat.journal).ok()?;
         let kind = wire::kind_from_pb(stat.kind).ok()?;
-        Some((journal.journal, (kind, stat.tail)))
+        let listed = ListedJournal {
+            kind,
+            bytes: stat.tail,
+            restart_cut: stat.restart_cut.map(Offset),
+        };
+        Some((journal.journal, listed))
     };
     answer.journals.into_iter().filter_map(journal).collect()
 }
@@ -53,7 +68,7 @@ pub(super) fn listed(answer: pb::ListJournalsResponse) -> Listed {
 fn incomplete(listed: &Listed, worker: &WorkerRef) -> Option<String> {
     let named = listed
         .iter()
-        .map(|(name, (kind, _))| (name.as_str(), *kind, name));
+        .map(|(name, listed)| (name.as_str(), listed.kind, name));
     let end = format!("-{}", worker.worker);
     let mut families = legacy::families(named).into_iter();
     let (prefix, found) = families.find(|(prefix, _)| prefix.ends_with(&end))?;
@@ -140,7 +155,7 @@ impl Family {
     fn all(listed: &Listed) -> Vec<Self> {
         let named = listed
             .iter()
-            .map(|(name, (kind, _))| (name.as_str(), *kind, name));
+            .map(|(name, listed)| (name.as_str(), listed.kind, name));
         let family = |(prefix, found): (&str, legacy::LegacyFamily<&JournalName>)| {
             let ops = found.ops.filter(|_| !found.logs.is_empty())?;
             Some(Self {
@@ -235,9 +250,14 @@ mod tests {
     #[test]
     fn an_ops_journal_alone_makes_no_legacy_worker() {
         let of = |names: &[(&str, JournalKind)]| {
-            let listed = names
-                .iter()
-                .map(|(name, kind)| (name.parse().unwrap(), (*kind, 0)));
+            let listed = names.iter().map(|(name, kind)| {
+                let listed = ListedJournal {
+                    kind: *kind,
+                    bytes: 0,
+                    restart_cut: None,
+                };
+                (name.parse().unwrap(), listed)
+            });
             let all = Family::all(&listed.collect());
             all.into_iter()
                 .map(|family| (family.prefix, family.logs.len()))

@@ -39,7 +39,7 @@ use addresses::Merged;
 use check::Startable;
 use cure::Cure;
 use family::Family;
-pub(super) use family::Listed;
+pub(super) use family::{Listed, ListedJournal};
 use install::{Staging, Target};
 use replay::Replayed;
 
@@ -126,12 +126,7 @@ impl Found {
         let existing = task::blocking(move || target.look()).await?;
         let directory = self.target.directory;
         let journals = self.listed.iter().filter(|(name, _)| self.family.has(name));
-        let journal = |(name, (kind, bytes)): (&JournalName, &(_, u64))| PlannedJournal {
-            name: name.clone(),
-            kind: *kind,
-            bytes: *bytes,
-            cut_at: None,
-        };
+        let journal = |(name, listed): (&JournalName, &_)| PlannedJournal::of(name, listed);
         Ok(Planned {
             replaces: existing.iter().map(|name| directory.join(name)).collect(),
             journals: journals.map(journal).collect(),
@@ -221,7 +216,14 @@ impl Restore<'_> {
     /// The family as it is at the takeover: another part of the event log may have come.
     fn family_of(&self, prefix: &str, taken: &TakenOver) -> Result<Family, ClientError> {
         let journals = taken.journals.iter();
-        let now = journals.map(|(name, (_, kind, tail))| (name.clone(), (*kind, tail.0)));
+        let now = journals.map(|(name, (_, kind, tail))| {
+            let listed = ListedJournal {
+                kind: *kind,
+                bytes: tail.0,
+                restart_cut: None,
+            };
+            (name.clone(), listed)
+        });
         let only = RestoreOptions {
             prefix: Some(prefix.to_owned()),
             endpoint: None,
