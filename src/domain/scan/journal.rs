@@ -56,8 +56,16 @@ impl JournalScan {
         for find in found {
             match find {
                 // A log begins with it, and only a new one does.
-                Found::Written { id: 0, end } if self.newest().is_some() => self.end_run(end),
+                Found::Written { id: 0, end } if self.newest().is_some() => {
+                    self.waiting.clear();
+                    self.reused.clear();
+                    self.passed = None;
+                    self.end_run(end);
+                }
+                // What the run that ends here completed may still be found; not so what the one before did.
                 Found::Ended { end } => {
+                    let begun = self.run_from;
+                    self.waiting.retain(|find| find.end() > begun);
                     self.end_run(end);
                     continue;
                 }
@@ -77,13 +85,16 @@ impl JournalScan {
         is_new
     }
 
-    /// What was found up to `end` is of a run that is over.
     fn end_run(&mut self, end: Offset) {
-        self.waiting.clear();
-        self.reused.clear();
-        self.passed = None;
         self.ended_runs += 1;
         self.run_from = end;
+    }
+
+    /// The run that a find that waits is of: the number of those that had ended before it.
+    #[must_use]
+    pub fn run_of(&self, find: &Found) -> u64 {
+        let is_before = u64::from(find.end() < self.run_from);
+        self.ended_runs.saturating_sub(is_before)
     }
 
     /// The journal is a later part of an event log whose first part began again: none of its ids counts any more, for it is of the

@@ -6,7 +6,7 @@ use super::{Change, State};
 use crate::domain::{
     CheckpointId, Journal, JournalId, JournalName, Offset, Worker, WorkerId,
     legacy::{self, LegacyFamily, LegacyName, LegacyPart},
-    scan::Found,
+    scan::{Found, JournalScan},
 };
 
 /// The journals of one application and worker.
@@ -24,10 +24,12 @@ pub(super) struct Entry {
     pub(super) id: CheckpointId,
     pub(super) at: Offset,
     pub(super) end: Offset,
+    /// The run of the worker that it is of.
+    pub(super) run: u64,
 }
 
 impl Entry {
-    fn of(found: &Found) -> Option<Self> {
+    fn of(scan: &JournalScan, found: &Found) -> Option<Self> {
         match found {
             Found::Ids { ids, at, end } => Some(Self {
                 id: CheckpointId {
@@ -36,6 +38,7 @@ impl Entry {
                 },
                 at: *at,
                 end: *end,
+                run: scan.run_of(found),
             }),
             Found::Written { .. } | Found::Ended { .. } => None,
         }
@@ -86,8 +89,11 @@ impl State {
     /// The entries of `.checkpoint_ids` that wait for their counterpart in the event log.
     pub(super) fn entries(&self, ops: JournalId) -> Vec<Entry> {
         let scan = self.journals.get(&ops).and_then(|ops| ops.scan.as_ref());
-        let waiting = scan.into_iter().flat_map(|scan| &scan.waiting);
-        waiting.filter_map(Entry::of).collect()
+        let entries = scan.into_iter().flat_map(|scan| {
+            let waiting = scan.waiting.iter();
+            waiting.filter_map(|found| Entry::of(scan, found))
+        });
+        entries.collect()
     }
 
     /// Where the journals of a legacy worker are to be cut for it to go on when it is restarted on them: behind the last whole
@@ -102,7 +108,8 @@ impl State {
             let owner = worker.id;
             let logs = found.logs;
             let family = Family { owner, ops, logs };
-            let lacks = |entry: &Entry| !self.is_in_step(&family) || !self.is_told(&family, *entry);
+            let run = self.run_of(&family);
+            let lacks = |entry: &Entry| entry.run > run || !self.is_told(&family, *entry);
             let lacking = self.entries(ops).into_iter().find(lacks);
             let lacking = (ops, lacking.map(|entry| entry.at));
             let logs = family.logs.iter().map(|(_, log)| (*log, None));

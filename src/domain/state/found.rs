@@ -24,11 +24,12 @@ impl State {
         let Some(family) = self.waiting_family(journal) else {
             return settled;
         };
-        if !self.is_in_step(&family) {
-            return settled;
-        }
+        let run = self.run_of(&family);
         for entry in self.entries(family.ops) {
-            if self.is_told(&family, entry) {
+            if entry.run > run {
+                break; // the event log is still in the run before
+            }
+            if entry.run < run || self.is_told(&family, entry) {
                 self.settle(family.ops, entry.end, &mut settled);
                 continue;
             }
@@ -83,11 +84,10 @@ impl State {
         known.any(|known| is_older(known) || is_same(known) && !is_reused())
     }
 
-    /// Whether both journals are in the same run of the worker. While one is ahead, nothing in the other is its counterpart.
-    pub(super) fn is_in_step(&self, family: &Family) -> bool {
-        let runs = |id: &JournalId| Some(self.scan(id)?.ended_runs);
-        let log = family.logs.first().and_then(|(_, first)| runs(first));
-        log == runs(&family.ops)
+    /// The run of the worker that its event log is in. An entry of another run is no counterpart of anything in it.
+    pub(super) fn run_of(&self, family: &Family) -> u64 {
+        let first = family.logs.first().and_then(|(_, first)| self.scan(first));
+        first.map_or(0, |first| first.ended_runs)
     }
 
     fn scan(&self, journal: &JournalId) -> Option<&JournalScan> {

@@ -101,7 +101,7 @@ impl Bench {
     }
 
     /// Up to where a checkpoint covers the journals that it names.
-    fn covered(&self, worker: &str, id: CheckpointId) -> BTreeMap<JournalId, Offset> {
+    pub(super) fn covered(&self, worker: &str, id: CheckpointId) -> BTreeMap<JournalId, Offset> {
         let worker = self.state.worker(&worker.parse().unwrap()).unwrap();
         worker.checkpoints[&id].offsets.clone()
     }

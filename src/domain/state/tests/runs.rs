@@ -102,6 +102,21 @@ fn a_worker_that_was_shut_down_is_taken_back_to_before_and_goes_on() {
 }
 
 #[test]
+fn the_last_checkpoint_of_a_run_is_found_when_the_event_log_comes_after_the_shutdown() {
+    let mut bench = Bench::default();
+    let (a, b) = bench.open_both("a");
+    bench.feed(&b, &ids(1, 1, 0));
+    bench.feed(&b, &shut_down());
+    bench.feed(&b, &ids(1, 1, 0)); // of the next run
+    bench.feed(&a, &log(&[id(0), id(1)]));
+    let first = bench.covered("j/a", checkpoint(1))[&b.journal];
+    assert_eq!(first.0, ids(1, 1, 0).len() as u64);
+    bench.feed(&a, &log(&[id(0), id(1)]));
+    assert_eq!(bench.checkpoints("j/a"), [1]);
+    assert!(bench.covered("j/a", checkpoint(1))[&b.journal] > first);
+}
+
+#[test]
 fn what_a_new_run_calls_complete_while_the_event_log_is_behind_is_cut_off() {
     let mut bench = Bench::default();
     let (a, b) = bench.open_both("a");
