@@ -39,6 +39,7 @@ SIGTERM and SIGINT end it once what was read is durable: exit code 8 if that tak
 After a takeover of the worker all of it stops with exit code 4, and so does every later mirror of this directory: \
 the file .dos-mirror-WORKER@JOB in it says under which epoch, and to which cluster, it was mirrored.
 
+Workers that share a directory are mirrored by one command each, with --journal '*-worker2*.journal' or the like. \
 A journal of a file P.evlog.journal is raw, of another P.journal it is ops, of any other name it is raw.")]
 pub(super) struct Mirror {
     /// The job
