@@ -134,7 +134,14 @@ pub(super) async fn bind_for_node(listen: &LegacyListen) -> Result<Option<TcpLis
 
 async fn bind(address: &str) -> Result<TcpListener, Failure> {
     let bound = net::bind(address).await;
-    bound.map_err(|error| cannot_listen(address, &error, "another --listen"))
+    bound.map_err(|error| {
+        let next = if error.kind() == ErrorKind::AddrInUse {
+            "another --listen, or none of this: a node or another gateway of this machine probably serves legacy workers there"
+        } else {
+            "another --listen"
+        };
+        cannot_listen(address, &error, next)
+    })
 }
 
 fn cannot_listen(address: &str, error: &std::io::Error, next: &str) -> Failure {

@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::{
-    budget::Share,
+    budget::{Share, WINDOW_BYTES},
     commands::told,
     connection::{Connection, Ended},
     metrics::StreamMeter,
@@ -41,7 +41,7 @@ const OPEN_TRIES_MAX: u32 = 4;
 #[derive(Debug)]
 pub(super) struct Opened {
     stream: AppendStream,
-    /// Its window, until it is closed.
+    /// What it pays for the bytes that it holds, until it is closed.
     share: Share,
 }
 
@@ -66,7 +66,7 @@ pub(super) async fn begin(
             if let Some(reply) = conflict(seen, &name, &offset) {
                 return Err(reply);
             }
-            match store::open(&client, &journal, seen, share.bytes()).await {
+            match store::open(&client, &journal, seen, WINDOW_BYTES).await {
                 Ok(stream) => return Ok(stream),
                 Err(error) if may_be_own(&error) => {}
                 Err(error) => return Err(refusal(&journal, name, offset, &error)),
@@ -130,7 +130,10 @@ enum End {
 
 /// Serves an append to its end.
 pub(super) async fn run(connection: Connection, opened: Opened) {
-    let Opened { mut stream, share } = opened;
+    let Opened {
+        mut stream,
+        mut share,
+    } = opened;
     let half_closed = connection.is_half_closed();
     let Connection {
         socket,
@@ -138,11 +141,12 @@ pub(super) async fn run(connection: Connection, opened: Opened) {
         served,
         ..
     } = connection;
+    let peer = socket.peer_addr().ok();
     let (mut receiver, sender) = tokio::io::split(socket);
     let journal = stream.journal().clone();
     let mut watch = stream.watch();
     let mut status = StatusWriter::new(sender, watch.progress());
-    tracing::debug!(%journal, offset = %stream.opened_at(), "legacy append began");
+    tracing::info!(?peer, %journal, offset = %stream.opened_at(), "a legacy worker appends");
     let meter = served.metrics.stream(stream.opened_at());
     let mut counted = std::pin::pin!(meter.follow(stream.watch()));
     let received = async {
@@ -152,7 +156,7 @@ pub(super) async fn run(connection: Connection, opened: Opened) {
         if half_closed {
             return Ok(End::Finished);
         }
-        receive(&mut receiver, &mut stream, &meter, served.stops).await
+        receive(&mut receiver, &mut stream, &mut share, &meter, served.stops).await
     };
     let end = tokio::select! {
         biased;
@@ -173,9 +177,11 @@ pub(super) async fn run(connection: Connection, opened: Opened) {
             if !matches!(end, End::Broken(_)) {
                 status.last(progress).await;
             }
-            tracing::debug!(%journal, %end, tail = %progress.durable, "legacy append ended");
+            tracing::info!(?peer, %journal, offset = %progress.durable, why = %end, "a legacy worker appends no more");
         }
-        Err(error) => tracing::info!(%journal, %end, %error, "legacy append ended early"),
+        Err(error) => {
+            tracing::info!(?peer, %journal, why = %end, %error, "a legacy append ended early");
+        }
     }
 }
 
@@ -183,25 +189,46 @@ pub(super) async fn run(connection: Connection, opened: Opened) {
 async fn receive(
     receiver: &mut ReadHalf<net::Connection>,
     stream: &mut AppendStream,
+    share: &mut Share,
     meter: &StreamMeter,
     mut stops: watch::Receiver<bool>,
 ) -> Result<End, ClientError> {
     let mut buffer = BytesMut::new();
+    let mut progress = stream.watch();
     loop {
+        let held = usize::try_from(stream.end().0.saturating_sub(stream.durable().0));
+        let held = held.unwrap_or(usize::MAX);
+        // While the memory is used up, nothing is read until some of what this stream holds is durable.
+        let room = share.cover(if held == 0 {
+            0
+        } else {
+            held.saturating_add(READ_BYTES)
+        });
         if buffer.capacity() < READ_BYTES_MIN {
             buffer = BytesMut::with_capacity(READ_BYTES);
         }
         tokio::select! {
             biased;
-            read = receiver.read_buf(&mut buffer) => match read {
+            read = receiver.read_buf(&mut buffer), if room => match read {
                 Ok(0) => return Ok(End::Finished),
                 Ok(bytes) => meter.received(bytes),
                 Err(error) => return Ok(End::Broken(error)),
+            },
+            changed = progress.changed(), if held > 0 => {
+                if changed {
+                    continue;
+                }
+                break;
             },
             _ = stops.wait_for(|stops| *stops) => return Ok(End::Stopping),
         }
         stream.append(buffer.split().freeze()).await?;
     }
+    // It has failed, and says why.
+    stream
+        .wait_durable(stream.end())
+        .await
+        .map(|_| End::Finished)
 }
 
 /// The status frames of a stream: never one that falls back, never half of one followed by another.

@@ -1,4 +1,8 @@
 //! How much memory the append streams of a gateway may hold together.
+//!
+//! Every stream has the same window, and pays of the common memory only for what it holds. So a thousand idle streams cost nothing,
+//! and each may still take megabytes when its turn comes. A first part is free, so that a stream always goes on, however
+//! much the others hold.
 
 use std::sync::{
     Arc,
@@ -7,24 +11,20 @@ use std::sync::{
 
 /// The window of one stream, in bytes: what a worker may have sent that is not durable yet. It goes on sending through a change of
 /// the leader; a worker that has to wait reconnects.
-const WINDOW_BYTES_MAX: usize = 8 << 20;
-/// The window of a stream when there are too many.
-const WINDOW_BYTES_MIN: usize = 64 << 10;
-/// A stream gets at most this share of what is left, so that there is something left for the next one.
-const SHARE: usize = 16;
+pub(super) const WINDOW_BYTES: usize = 8 << 20;
+/// What a stream may hold without paying.
+const FREE_BYTES: usize = 64 << 10;
 
-/// The memory of all windows, of which each stream takes its part when it begins.
+/// The memory of all windows. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Budget {
     left: Arc<AtomicUsize>,
 }
 
-/// A stream's window: given back when it is dropped.
+/// What one stream has taken of it: given back when it is dropped.
 #[derive(Debug)]
 pub(super) struct Share {
     budget: Budget,
-    bytes: usize,
-    /// What was taken of the budget: nothing, when it was used up.
     taken: usize,
 }
 
@@ -35,31 +35,34 @@ impl Budget {
         }
     }
 
-    /// The window of one more stream: never below 64 KiB, so all of them together hold at most the budget and 64 KiB for each
-    /// stream.
+    /// The part of one more stream, which holds nothing yet.
     pub(super) fn share(&self) -> Share {
-        let window = |left: usize| (left / SHARE).clamp(WINDOW_BYTES_MIN, WINDOW_BYTES_MAX);
-        let taken = self
-            .left
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
-                left.checked_sub(window(left))
-            });
-        let (bytes, taken) = match taken {
-            Ok(left) => (window(left), window(left)),
-            Err(_) => (WINDOW_BYTES_MIN, 0),
-        };
         Share {
             budget: self.clone(),
-            bytes,
-            taken,
+            taken: 0,
         }
     }
 }
 
 impl Share {
-    /// The window in bytes.
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
+    /// Pays for `bytes` held in all, no more and no less; false when there is not enough left, and then what was paid before stays,
+    /// unless that was more. Always true for what is free.
+    pub(super) fn cover(&mut self, bytes: usize) -> bool {
+        let wanted = bytes.saturating_sub(FREE_BYTES);
+        let left = &self.budget.left;
+        if wanted <= self.taken {
+            left.fetch_add(self.taken - wanted, Ordering::Relaxed);
+            self.taken = wanted;
+            return true;
+        }
+        let more = wanted - self.taken;
+        let paid = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+            left.checked_sub(more)
+        });
+        if paid.is_ok() {
+            self.taken = wanted;
+        }
+        paid.is_ok()
     }
 }
 
@@ -74,19 +77,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn windows_shrink_as_memory_is_used_up_and_all_of_it_comes_back() {
-        let budget = Budget::new(256 << 20);
-        let shares: Vec<_> = (0..5000).map(|_| budget.share()).collect();
-        assert_eq!(shares[0].bytes(), WINDOW_BYTES_MAX);
-        assert!(
-            shares
-                .windows(2)
-                .all(|two| two[0].bytes() >= two[1].bytes())
-        );
-        assert_eq!(shares[4999].bytes(), WINDOW_BYTES_MIN);
-        let taken: usize = shares.iter().map(|share| share.taken).sum();
-        assert!(taken <= 256 << 20);
-        drop(shares);
-        assert_eq!(budget.left.load(Ordering::Relaxed), 256 << 20);
+    fn idle_streams_cost_nothing_and_any_stream_may_fill_its_window_while_there_is_memory() {
+        let budget = Budget::new(16 << 20);
+        let mut idle: Vec<_> = (0..5000).map(|_| budget.share()).collect();
+        assert!(idle.iter_mut().all(|share| share.cover(FREE_BYTES)));
+        let mut busy = [budget.share(), budget.share(), budget.share()];
+        assert!(busy[0].cover(WINDOW_BYTES) && busy[1].cover(WINDOW_BYTES));
+        assert!(!busy[2].cover(WINDOW_BYTES), "two windows are used up");
+        assert!(busy[2].cover(FREE_BYTES), "it goes on nonetheless");
+        assert!(busy[0].cover(0), "its bytes are durable");
+        assert!(busy[2].cover(WINDOW_BYTES), "so there is room again");
+        drop((idle, busy));
+        assert_eq!(budget.left.load(Ordering::Relaxed), 16 << 20);
     }
 }

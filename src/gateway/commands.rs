@@ -69,8 +69,7 @@ pub(super) async fn sync(connection: &mut Connection, name: &Bytes) -> Result<()
         Err(fault) => return Err(connection.refuse(Reply::Error(fault.to_string())).await),
     };
     let served = connection.served.clone();
-    let share = served.budget.share();
-    let synced = store::length_or_create(&served.client, &journal, &share);
+    let synced = store::length_or_create(&served.client, &journal);
     match connection.held(synced).await? {
         Ok(tail) => connection.reply(&Reply::Synced(tail)).await,
         Err(error) => {

@@ -2,7 +2,7 @@
 
 use std::{future::Future, io, time::Duration};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::watch,
@@ -18,7 +18,7 @@ use super::{
 use crate::{
     client::{Client, ClientError},
     codec::legacy::{Reply, Request, RequestFault, RequestReader},
-    domain::JobName,
+    domain::{JobName, limits::NAME_BYTES_MAX},
     env::{
         net,
         time::{self, Instant},
@@ -28,7 +28,9 @@ use crate::{
 /// Bytes of one read in command mode: requests are short, and there may be thousands of idle connections.
 const READ_BYTES: usize = 1024;
 /// Bytes behind a request that is being carried out which are received already. More wait in the network.
-const AHEAD_BYTES_MAX: usize = 256 << 10;
+const AHEAD_BYTES_MAX: usize = 8 << 10;
+/// As much of a directory's name is kept: one byte more than a name has, so that a longer one stays wrong.
+const DIR_BYTES_KEPT: usize = NAME_BYTES_MAX + 1;
 /// How long a request is carried on for a worker that has closed its side: it may still read the answer, or have given up.
 const HALF_CLOSED: Duration = Duration::from_secs(2);
 
@@ -176,7 +178,7 @@ impl Connection {
         match request {
             Request::UseDir { dir } => {
                 // Not a part of the buffer that it came in.
-                self.dir = Bytes::copy_from_slice(&dir);
+                self.dir = Bytes::copy_from_slice(dir.get(..DIR_BYTES_KEPT).unwrap_or(&dir));
                 self.reply(&Reply::Ok).await?;
             }
             Request::List => commands::list(self).await?,
@@ -257,8 +259,8 @@ impl Connection {
 
 /// Receives some bytes; 0 at the end.
 async fn receive(socket: &mut net::Connection, reader: &mut RequestReader) -> io::Result<usize> {
-    let mut buffer = BytesMut::with_capacity(READ_BYTES);
-    let bytes = socket.read_buf(&mut buffer).await?;
-    reader.push(buffer.freeze());
+    let mut buffer = [0; READ_BYTES];
+    let bytes = socket.read(&mut buffer).await?;
+    reader.push(buffer.get(..bytes).unwrap_or_default());
     Ok(bytes)
 }

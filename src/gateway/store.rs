@@ -1,6 +1,6 @@
 //! What the legacy commands need of the cluster, in terms of its client.
 
-use super::budget::Share;
+use super::budget::WINDOW_BYTES;
 use crate::{
     client::{AppendOptions, AppendStream, Client, ClientError, Floor},
     domain::{JobName, JournalRef, Offset, Rejected, WorkerRef, Writer, legacy::kind_by_name},
@@ -112,14 +112,13 @@ pub(super) async fn open(
 pub(super) async fn length_or_create(
     client: &Client,
     journal: &JournalRef,
-    share: &Share,
 ) -> Result<u64, ClientError> {
     let mut tries = 0;
     loop {
         if let Some((tail, _)) = length(client, journal).await? {
             return Ok(tail);
         }
-        let created = match open(client, journal, Seen::default(), share.bytes()).await {
+        let created = match open(client, journal, Seen::default(), WINDOW_BYTES).await {
             Ok(stream) => stream.close().await.map(|_| ()),
             Err(error) => Err(error),
         };

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::{
     Fault, NodeConfig,
-    append::{Admission, AppendQueue, OpenWriters},
+    append::{Admission, AppendQueue, OpenWriters, StreamsElsewhere},
     links::Links,
     metrics::Metrics,
     router::Router,
@@ -100,6 +100,7 @@ pub(super) struct Shared {
     pub(super) metrics: Metrics,
     pub(super) admission: Admission,
     pub(super) writers: OpenWriters,
+    pub(super) elsewhere: StreamsElsewhere,
     pub(super) gate: WriteGate,
     pub(super) stopping: watch::Sender<bool>,
     phase: watch::Sender<Phase>,
@@ -125,6 +126,7 @@ impl Shared {
             metrics: Metrics::default(),
             admission: Admission::default(),
             writers: OpenWriters::default(),
+            elsewhere: StreamsElsewhere::default(),
             gate: WriteGate::default(),
             stopping: watch::channel(false).0,
             phase,
@@ -231,6 +233,7 @@ impl Shared {
         super::bootstrap::announce(self.clone(), running.clone());
         super::chronicle::keep(running.router.group());
         super::stall::watch(self.clone(), running.clone());
+        super::services::follow_writers(self.clone(), running.clone());
         Ok(running)
     }
 

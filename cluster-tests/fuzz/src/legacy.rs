@@ -13,7 +13,7 @@ use crate::{input, memory};
 fn read(slices: &[Bytes], mut take: impl FnMut(Bytes)) -> (Option<FrameFault>, Bytes) {
     let mut reader = RequestReader::default();
     for (index, slice) in slices.iter().enumerate() {
-        reader.push(slice.clone());
+        reader.push(slice);
         loop {
             match reader.next_frame() {
                 Ok(None) => break,

@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use dos_cluster_tests::cli;
+use dos_cluster_tests::cli::{cli, command};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     net::TcpStream,
@@ -10,7 +10,7 @@ use tokio::{
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_at_any_port_says_which_and_ends_with_the_pipe_at_its_stdin() {
-    let mut command = cli::command();
+    let mut command = command();
     command
         .args(["gateway", "--endpoints", "127.0.0.1:1", "-o", "json"])
         .args(["--listen", "127.0.0.1:0", "--until-stdin-closes"]);
@@ -34,4 +34,22 @@ async fn a_gateway_at_any_port_says_which_and_ends_with_the_pipe_at_its_stdin() 
     TcpStream::connect(address).await.unwrap();
     drop(lifeline);
     assert!(gateway.wait().await.unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_where_somebody_serves_already_says_who_that_may_be() {
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let arguments = [
+        "gateway",
+        "--endpoints",
+        "127.0.0.1:1",
+        "--listen",
+        &address,
+    ];
+    let refused = cli("", &arguments).await;
+    let _ = refused.exits_with(
+        1,
+        &[&address, "another --listen", "a node or another gateway"],
+    );
 }

@@ -12,6 +12,9 @@ use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 /// What a node may grow by under all of it, in bytes.
 const GROWTH_MAX: u64 = 192 << 20;
 const IDLE_CONNECTIONS: usize = 10_000;
+/// Connections that send half of what they could, and what a node may grow by for all of them.
+const GREEDY_CONNECTIONS: usize = 2_000;
+const GREEDY_GROWTH_MAX: u64 = 64 << 20;
 
 /// Others are answered: the client panics when that takes longer than a worker waits.
 async fn others_are_answered(address: &str) -> Duration {
@@ -89,8 +92,34 @@ async fn bad_frames_a_peer_that_never_reads_and_ten_thousand_idle_connections_hu
     timeout(Duration::from_secs(2), flood).await.ok(); // it is closed, or held back
     others_are_answered(&address).await;
 
-    phase("ten thousand idle connections");
     dos_cluster::env::limits::raise_open_files().unwrap(); // this end of them needs as many
+    phase(
+        "two thousand that hold as much as they can: a long directory, and half of a long request",
+    );
+    let calm = cluster.nodes[0].resident_bytes();
+    let greedy = [
+        frame(&[b"u".to_vec(), vec![b'x'; 4_000]].concat()),
+        4_000_u32.to_be_bytes().to_vec(),
+        vec![b'a'; 3_900],
+    ];
+    let greedy = greedy.concat();
+    for _ in 0..GREEDY_CONNECTIONS {
+        let mut client = LegacyClient::connect(&address).await;
+        client.send(&greedy).await;
+        assert_eq!(client.reply().await, Some(b"ok".to_vec()), "u");
+        held.push(client);
+    }
+    let mut client = LegacyClient::connect(&address).await;
+    client.send(&frame(&[b'u'; 65_000])).await;
+    assert_eq!(client.reply().await, None, "longer than any request");
+    let grown = cluster.nodes[0].resident_bytes().saturating_sub(calm);
+    println!(
+        "they cost {} KiB each",
+        grown / GREEDY_CONNECTIONS as u64 >> 10
+    );
+    assert!(grown < GREEDY_GROWTH_MAX, "{} MiB", grown >> 20);
+
+    phase("ten thousand idle connections");
     let mut idle = Vec::new();
     for _ in 0..IDLE_CONNECTIONS {
         match timeout(Duration::from_secs(2), TcpStream::connect(&address)).await {

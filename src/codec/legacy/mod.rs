@@ -17,13 +17,12 @@ mod number;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::incremental::Slices;
 pub use listing::{Listed, listing};
 pub use number::Number;
 
 /// The longest request that is read, in bytes. The original waits for whatever a length says; the longest request of an honest
-/// worker has a name of 255 bytes.
-pub const REQUEST_BYTES_MAX: u32 = 64 << 10;
+/// worker has a name of 255 bytes. Half of one is all that an idle connection holds.
+pub const REQUEST_BYTES_MAX: u32 = 4 << 10;
 /// The longest reply to `u`, `l` and `a`: longer ones desynchronise the old workers' reader.
 pub const REPLY_BYTES_MAX: usize = 16_384;
 
@@ -230,23 +229,16 @@ pub struct FrameFault {
 }
 
 /// Requests out of slices of any size. What follows an `a` request is not framed: take it with [`RequestReader::rest`].
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct RequestReader {
-    slices: Slices,
-}
-
-impl Default for RequestReader {
-    fn default() -> Self {
-        Self {
-            slices: Slices::new(0),
-        }
-    }
+    /// In one piece, so that a peer that sends byte by byte costs no more than its bytes.
+    received: BytesMut,
 }
 
 impl RequestReader {
     /// Adds bytes as they came. Memory is bounded by what was received and not taken.
-    pub fn push(&mut self, chunk: Bytes) {
-        self.slices.push(chunk);
+    pub fn push(&mut self, chunk: &[u8]) {
+        self.received.extend_from_slice(chunk);
     }
 
     /// The payload of the next frame; `None` until more is pushed.
@@ -254,28 +246,34 @@ impl RequestReader {
     /// # Errors
     /// A length that is refused as soon as it is here; nothing can be read behind it.
     pub fn next_frame(&mut self) -> Result<Option<Bytes>, FrameFault> {
-        let Some(header) = self.slices.peek::<LENGTH_BYTES>() else {
+        let Some(header) = self.received.first_chunk::<LENGTH_BYTES>() else {
             return Ok(None);
         };
-        let length = u32::from_be_bytes(header);
+        let length = u32::from_be_bytes(*header);
         if length == 0 || length > REQUEST_BYTES_MAX {
             return Err(FrameFault { length });
         }
-        let whole = self.slices.take(LENGTH_BYTES + length as usize);
-        Ok(whole.map(|whole| whole.slice(LENGTH_BYTES..)))
+        let end = LENGTH_BYTES + length as usize;
+        if self.received.len() < end {
+            return Ok(None);
+        }
+        let whole = self.received.split_to(end).freeze();
+        if self.received.is_empty() {
+            self.received = BytesMut::new(); // an idle connection holds nothing
+        }
+        Ok(Some(whole.slice(LENGTH_BYTES..)))
     }
 
     /// How many bytes were pushed and not taken.
     #[must_use]
     pub fn buffered(&self) -> usize {
-        self.slices.available()
+        self.received.len()
     }
 
     /// Everything that was pushed and not taken.
     #[must_use]
-    pub fn rest(mut self) -> Bytes {
-        let available = self.slices.available();
-        self.slices.take(available).unwrap_or_default()
+    pub fn rest(self) -> Bytes {
+        self.received.freeze()
     }
 }
 

@@ -22,7 +22,7 @@ impl Number {
                 python_repr(text)
             )
         };
-        let trimmed = text.trim_ascii();
+        let trimmed = trim(text);
         let (negative, digits) = match trimmed.split_first() {
             Some((b'-', digits)) => (true, digits),
             Some((b'+', digits)) => (false, digits),
@@ -66,6 +66,18 @@ impl fmt::Display for Number {
         f.write_str(if self.negative { "-" } else { "" })?;
         f.write_str(&self.digits)
     }
+}
+
+/// Without what is blank to Python at its ends: a vertical tab, too.
+fn trim(mut text: &[u8]) -> &[u8] {
+    let blank = |byte: &u8| byte.is_ascii_whitespace() || *byte == b'\x0b';
+    while let Some((_, rest)) = text.split_first().filter(|(first, _)| blank(first)) {
+        text = rest;
+    }
+    while let Some((_, rest)) = text.split_last().filter(|(last, _)| blank(last)) {
+        text = rest;
+    }
+    text
 }
 
 /// How Python 2 shows a byte string.

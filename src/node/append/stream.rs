@@ -35,7 +35,7 @@ struct AppendStream {
     admission: StreamAdmission,
     settled: mpsc::UnboundedSender<Settled>,
     /// Dropped before the client hears of the stream's end: who looks then finds the journal free.
-    _writer: OpenWriter,
+    writer: OpenWriter,
 }
 
 /// Serves an opened stream until the client has ended it and everything is durable, or something fails.
@@ -85,7 +85,11 @@ pub(in crate::node) async fn serve(
             () = output.closed() => return,
         };
         if let Err(error) = step {
+            let reopens = matches!(error, NodeError::LeaderLost { .. });
             let _ = output.send(Err(stream.told(error.into()))).await;
+            if reopens {
+                stream.writer.linger();
+            }
             return;
         }
     }
@@ -110,7 +114,7 @@ impl AppendStream {
             under_way: 0,
             admission,
             settled,
-            _writer: writer,
+            writer,
         }
     }
 
