@@ -115,7 +115,7 @@ async fn bad_frames_a_peer_that_never_reads_and_ten_thousand_idle_connections_hu
     let grown = cluster.nodes[0].resident_bytes().saturating_sub(calm);
     println!(
         "they cost {} KiB each",
-        grown / GREEDY_CONNECTIONS as u64 >> 10
+        (grown / GREEDY_CONNECTIONS as u64) >> 10
     );
     assert!(grown < GREEDY_GROWTH_MAX, "{} MiB", grown >> 20);
 

@@ -11,7 +11,7 @@ fn number(text: &str) -> Number {
 
 fn one(frame: &Bytes) -> Result<Request, RequestFault> {
     let mut reader = RequestReader::default();
-    reader.push(&frame);
+    reader.push(frame);
     let payload = reader.next_frame().unwrap().expect("a whole frame");
     assert_eq!(reader.next_frame(), Ok(None));
     Request::decode(&payload)
@@ -192,7 +192,7 @@ fn a_length_that_no_request_has_is_refused_at_once_and_allocates_nothing() {
         let mut reader = RequestReader::default();
         reader.push(&length.to_be_bytes());
         assert_eq!(reader.next_frame(), Err(FrameFault { length }));
-        assert!(reader.slices.carried() < 1024);
+        assert!(reader.received.capacity() < 1024);
     }
 }
 
