@@ -168,7 +168,7 @@ impl Client {
     }
 
     /// The journals of one worker, each with whether it is being appended to: some append stream of its newest writer is open
-    /// at a member, or may be. All of it is of one moment, but for the streams, which may come and go.
+    /// at a member that answers. All of it is of one moment, but for the streams, which may come and go.
     ///
     /// # Errors
     /// `Rejected` with `UnknownJob` or `UnknownWorker`; or as any call.

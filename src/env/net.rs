@@ -243,20 +243,6 @@ impl Default for ChannelOptions {
     }
 }
 
-/// True when a call failed because nobody listens there: the process is gone, and with it every connection that it had.
-#[must_use]
-pub fn nobody_listens(status: &tonic::Status) -> bool {
-    let mut source = std::error::Error::source(status);
-    while let Some(error) = source {
-        let io = error.downcast_ref::<io::Error>();
-        if io.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
-            return true;
-        }
-        source = error.source();
-    }
-    false
-}
-
 /// True when a call that failed never left, because there was no connection.
 #[must_use]
 pub fn never_connected(status: &tonic::Status) -> bool {

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::{
     Fault, NodeConfig,
-    append::{Admission, AppendQueue, OpenWriters, StreamsElsewhere},
+    append::{Admission, AppendQueue, OpenWriters},
     links::Links,
     metrics::Metrics,
     router::Router,
@@ -100,7 +100,6 @@ pub(super) struct Shared {
     pub(super) metrics: Metrics,
     pub(super) admission: Admission,
     pub(super) writers: OpenWriters,
-    pub(super) elsewhere: StreamsElsewhere,
     pub(super) gate: WriteGate,
     pub(super) stopping: watch::Sender<bool>,
     phase: watch::Sender<Phase>,
@@ -126,7 +125,6 @@ impl Shared {
             metrics: Metrics::default(),
             admission: Admission::default(),
             writers: OpenWriters::default(),
-            elsewhere: StreamsElsewhere::default(),
             gate: WriteGate::default(),
             stopping: watch::channel(false).0,
             phase,
@@ -233,7 +231,6 @@ impl Shared {
         super::bootstrap::announce(self.clone(), running.clone());
         super::chronicle::keep(running.router.group());
         super::stall::watch(self.clone(), running.clone());
-        super::services::follow_writers(self.clone(), running.clone());
         Ok(running)
     }
 

@@ -10,13 +10,11 @@
 
 mod admission;
 mod batcher;
-mod elsewhere;
 mod forwarder;
 mod stream;
 mod writers;
 
 pub(super) use admission::Admission;
 pub(super) use batcher::AppendQueue;
-pub(super) use elsewhere::StreamsElsewhere;
 pub(super) use stream::serve;
 pub(super) use writers::OpenWriters;

@@ -35,7 +35,7 @@ struct AppendStream {
     admission: StreamAdmission,
     settled: mpsc::UnboundedSender<Settled>,
     /// Dropped before the client hears of the stream's end: who looks then finds the journal free.
-    writer: OpenWriter,
+    _writer: OpenWriter,
 }
 
 /// Serves an opened stream until the client has ended it and everything is durable, or something fails.
@@ -85,11 +85,7 @@ pub(in crate::node) async fn serve(
             () = output.closed() => return,
         };
         if let Err(error) = step {
-            let reopens = matches!(error, NodeError::LeaderLost { .. });
             let _ = output.send(Err(stream.told(error.into()))).await;
-            if reopens {
-                stream.writer.linger();
-            }
             return;
         }
     }
@@ -114,7 +110,7 @@ impl AppendStream {
             under_way: 0,
             admission,
             settled,
-            writer,
+            _writer: writer,
         }
     }
 

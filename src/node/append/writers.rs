@@ -5,11 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::elsewhere::REOPENS;
-use crate::{
-    domain::{FencingToken, JournalId},
-    env::{task, time},
-};
+use crate::domain::{FencingToken, JournalId};
 
 /// The open streams. Cheap to clone; bounded by the streams that admission takes.
 #[derive(Debug, Clone, Default)]
@@ -46,21 +42,6 @@ impl OpenWriters {
         let open = self.lock();
         let streams = open.range(from..).take_while(|(of, _)| *of == journal);
         streams.map(|(_, token)| *token).collect()
-    }
-
-    /// All of them.
-    pub(in crate::node) fn all(&self) -> Vec<(JournalId, FencingToken)> {
-        self.lock().iter().copied().collect()
-    }
-}
-
-impl OpenWriter {
-    /// The stream was ended by the node and not by its client, who opens it again: it counts for as long as that may take.
-    pub(super) fn linger(self) {
-        task::spawn(async move {
-            time::sleep(REOPENS).await;
-            drop(self);
-        });
     }
 }
 

@@ -102,13 +102,8 @@ impl pb::forward_server::Forward for Forward {
         request: Request<pb::WritersRequest>,
     ) -> Result<Response<pb::WritersResponse>, Status> {
         let request = request.into_inner();
-        let running = self.shared.running()?;
-        let from = running
-            .router
-            .group()
-            .peers()
-            .check(request.header.as_ref())?;
-        let writers = super::writers::asked(&self.shared, from, &request);
+        self.running(request.header.as_ref())?;
+        let writers = super::writers::here(&self.shared, &request.journals);
         Ok(Response::new(pb::WritersResponse { writers }))
     }
 

@@ -74,7 +74,6 @@ impl pb::journals_server::Journals for Journals {
         let (output, answers) = mpsc::channel(16);
         let shared = self.shared.clone();
         let writer = shared.writers.enter(opened.journal, opened.token);
-        writers::tell(&running, (opened.journal, opened.token));
         let _ = output
             .send(Ok(self.opened(&running, &opened, log_index)))
             .await;

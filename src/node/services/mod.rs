@@ -12,8 +12,6 @@ mod reads;
 mod workers;
 mod writers;
 
-pub(super) use writers::follow as follow_writers;
-
 use std::{sync::Arc, time::Duration};
 
 use tonic::{metadata::MetadataMap, service::Routes};
