@@ -8,6 +8,7 @@ use std::{ffi::OsString, process::ExitCode, time::Duration};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 mod arguments;
+mod bench;
 mod checkpoint;
 mod completions;
 mod demo;
@@ -114,6 +115,7 @@ enum Command {
     Gateway(gateway::GatewayCommand),
     Mirror(mirror::Mirror),
     Dev(dev::Dev),
+    Bench(bench::Bench),
     Demo(demo::Demo),
     DemoWorker(demo::DemoWorker),
     DemoLegacyWorker(demo::DemoLegacyWorker),
@@ -219,6 +221,7 @@ async fn run_online(context: &Context, command: Command) -> Result<Exit, Failure
         Command::Gateway(command) => command.run(context).await,
         Command::Mirror(command) => command.run(context).await,
         Command::Dev(command) => command.run(context).await,
+        Command::Bench(command) => command.run(context).await,
         Command::Demo(command) => command.run(context).await,
         Command::DemoWorker(command) => command.run(context).await,
         Command::DemoLegacyWorker(command) => command.run(context).await,
