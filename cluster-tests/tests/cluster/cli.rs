@@ -11,9 +11,10 @@ use dos_cluster_tests::{
 use crate::journal;
 
 /// Commands whose stdout is no JSON document, with `-o json` or without, and why.
-const NO_JSON: [(&str, &str); 8] = [
+const NO_JSON: [(&str, &str); 9] = [
     ("serve", "a node: it prints nothing"),
     ("gateway", "it runs until a signal: see gateway.rs"),
+    ("bench", "a line of JSON for each run: see bench.rs"),
     ("dev", "it runs until Ctrl-C: see tour.rs"),
     (
         "demo legacy",

@@ -11,6 +11,7 @@ mod any_node;
 mod bad_data_dirs;
 mod bad_requests;
 mod bad_starts;
+mod bench;
 mod bounded;
 mod cli;
 mod damage;

@@ -202,7 +202,11 @@ async fn keep_full(
         };
         let durable = watch.wait_durable(*oldest).await?.durable;
         let (now, is_measured) = (Instant::now(), *shared.phase.borrow() == Phase::Measured);
-        while let Some((_, began)) = in_flight.pop_front_if(|(end, _)| *end <= durable) {
+        while let Some((end, began)) = in_flight.front().copied() {
+            if end > durable {
+                break;
+            }
+            in_flight.pop_front();
             part.total_appends += 1;
             if is_measured {
                 part.appends += 1;

@@ -1,0 +1,63 @@
+//! The load generator: what it prints, and that it leaves nothing behind.
+
+use dos_cluster_tests::{TestCluster, cli, processes::processes_in};
+
+const SHORT: [&str; 4] = ["--warm-up", "200ms", "--measure", "1s"];
+
+fn lines(stdout: &str) -> Vec<serde_json::Value> {
+    let lines = stdout.lines();
+    lines
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workload_on_fresh_servers_says_what_it_reached_and_what_the_servers_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("servers");
+    let servers = ["--start-nodes", "3", "--dir", data.to_str().unwrap()];
+    let arguments = [&["bench", "w3"][..], &servers, &SHORT].concat();
+    let output = cli("", &arguments).await.done();
+    let [run] = lines(&output.stdout).try_into().unwrap();
+    let number = |field: &str| {
+        run[field]
+            .as_f64()
+            .unwrap_or_else(|| panic!("{field}: {run}"))
+    };
+    assert_eq!(
+        (&run["workload"], &run["errors"]),
+        (&"W3".into(), &0.into())
+    );
+    assert_eq!(
+        (number("writers"), number("window"), number("payload")),
+        (16.0, 32.0, 4096.0)
+    );
+    assert!(number("ops_s") > 10.0, "{run}");
+    let rate = number("ops_s") * 4096.0 / 1e6;
+    assert!((number("mb_s") - rate).abs() < 0.1, "{run}");
+    assert!(number("p50_us") > 0.0 && number("p50_us") <= number("p99_us"));
+    assert!(number("p99_us") <= number("max_us"), "{run}");
+    assert_eq!(run["rss_peak_mb"].as_array().unwrap().len(), 3);
+    assert!(number("server_cpu_s_per_gb") > 0.0, "{run}");
+    assert!(output.stderr.contains("WORKLOAD"), "{output:?}");
+    assert!(!data.exists(), "the servers' data is removed");
+    assert_eq!(processes_in(dir.path()), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_is_there_is_measured_too_and_what_was_acknowledged_is_in_it() {
+    let cluster = TestCluster::start(3).await;
+    let shape = ["--writers", "2", "--window", "4", "--payload", "100"];
+    let arguments = [&["bench", "W1"][..], &shape, &SHORT].concat();
+    let output = cluster.cli(&arguments).await.done();
+    let [run] = lines(&output.stdout).try_into().unwrap();
+    assert_eq!(run.get("rss_peak_mb"), None, "they are not its servers");
+    let listed = cluster.cli(&["journal", "list", "-o", "json"]).await;
+    let listed = listed.done().json();
+    let journals = listed["journals"].as_array().unwrap();
+    assert_eq!(journals.len(), 2, "{listed}");
+    let bytes: u64 = journals.iter().filter_map(|j| j["tail"].as_u64()).sum();
+    let counted = run["ops_s"].as_f64().unwrap() * run["secs"].as_f64().unwrap() * 100.0;
+    assert!(bytes as f64 >= counted * 0.9, "{bytes} bytes, {run}");
+    cluster.finish().await;
+}
