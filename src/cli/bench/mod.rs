@@ -30,7 +30,7 @@ use workload::{Name, Shape};
 #[command(after_help = "\
 Examples:
   dos-cluster bench W1 W3 --start-nodes 3
-  dos-cluster bench W3 --endpoints n1:7420,n2:7420,n3:7420 --secs 60
+  dos-cluster bench W3 --endpoints n1:7420,n2:7420,n3:7420 --measure 60s
   dos-cluster bench W2 --start-nodes 3 --writers 64 --window 16 --payload 256
 
 Writers keep their windows full; an append counts once a majority has fsynced it. Without workloads: W1 to W5. What was
