@@ -6,11 +6,12 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{
-    Context, dev,
+    Context,
     exit::{Exit, Failure},
     lifeline::UntilStdinCloses,
     log::{self, LogFormat},
     metrics::{self, MetricsListen},
+    signals,
 };
 use crate::{
     client::Client,
@@ -90,7 +91,7 @@ pub(super) fn address_in(line: &str) -> Option<&str> {
 impl GatewayCommand {
     pub(super) async fn run(self, context: &Context) -> Result<Exit, Failure> {
         log::start(&self.log, LogFormat::Text)?;
-        let stop = dev::stop_signal()?;
+        let stop = signals::stop_signal()?;
         let mut lifeline = self.until_stdin_closes.watch()?;
         let listener = bind(&self.listen).await?;
         let metrics_listener = self.metrics.bind().await?;

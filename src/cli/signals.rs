@@ -14,10 +14,6 @@ pub(super) struct Signals {
 impl Signals {
     /// From now on they are heard here, and do not kill.
     pub(super) fn install() -> Result<Self, Failure> {
-        let listen = |kind| {
-            signal(kind)
-                .map_err(|error| Failure::error(format!("cannot listen for signals: {error}")))
-        };
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
@@ -31,4 +27,20 @@ impl Signals {
             _ = self.interrupt.recv() => {}
         }
     }
+}
+
+/// Ctrl-C, SIGTERM, or the end of the terminal: what stops a command that runs until it is stopped.
+pub(super) fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
+    let mut signals = Signals::install()?;
+    let mut hangup = listen(SignalKind::hangup())?;
+    Ok(async move {
+        tokio::select! {
+            () = signals.next() => {}
+            _ = hangup.recv() => {}
+        }
+    })
+}
+
+fn listen(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|error| Failure::error(format!("cannot listen for signals: {error}")))
 }

@@ -62,11 +62,4 @@ impl Checkpoint {
     pub fn covered(&self, journal: JournalId) -> Offset {
         self.offsets.get(&journal).copied().unwrap_or_default()
     }
-
-    /// True when `other` covers every byte that this one covers.
-    #[must_use]
-    pub fn is_within(&self, other: &Self) -> bool {
-        let mut offsets = self.offsets.iter();
-        offsets.all(|(journal, offset)| *offset <= other.covered(*journal))
-    }
 }

@@ -14,6 +14,7 @@ use super::{
     Context, arguments,
     dev::{self, DevNode, Layout},
     exit::{self, Exit, Failure},
+    signals,
 };
 use crate::{
     client::Client,
@@ -80,7 +81,7 @@ impl Bench {
         };
         let pool = Pool::new();
         let mut records = Vec::new();
-        let stop = dev::stop_signal()?;
+        let stop = signals::stop_signal()?;
         let all = async {
             for workload in workloads {
                 let record = self.one(context, workload, &pool).await?;

@@ -11,6 +11,7 @@ use super::super::{
     Context,
     dev::{self, DevNode, Layout},
     exit::{self, Exit, Failure},
+    signals,
 };
 use crate::{
     client::Client,
@@ -44,7 +45,7 @@ pub(super) async fn play(
     fs::create_private_dir_all(&dir).map_err(|error| exit::cannot("create", &dir, &error))?;
     let mut servers = Vec::new();
     let mut workers = Vec::new();
-    let stop = dev::stop_signal()?;
+    let stop = signals::stop_signal()?;
     // Whatever happens from here on, what was started is stopped.
     let (ended, stopped) = tokio::select! {
         ended = story(&dir, &mut servers, &mut workers) => (ended, false),

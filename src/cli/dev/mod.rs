@@ -12,13 +12,13 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 use serde::Serialize;
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     Context,
     exit::{Exit, Failure},
     output::{or_dash, stderr_is_terminal, table},
     progress::Progress,
+    signals,
     status::{self, NodeRow, Report},
 };
 use crate::{
@@ -76,7 +76,7 @@ struct Running {
 impl Dev {
     pub(super) async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let layout = Layout::open(&self.dir, self.nodes, self.base_port)?;
-        let mut stop = Box::pin(stop_signal()?);
+        let mut stop = Box::pin(signals::stop_signal()?);
         let mut nodes = Vec::new();
         // Whatever happens from here on, what was started is stopped.
         let ended = tokio::select! {
@@ -91,23 +91,6 @@ impl Dev {
         drop(progress);
         ended.map(|()| Exit::Done)
     }
-}
-
-/// Ctrl-C, SIGTERM, or the end of the terminal.
-pub(super) fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
-    let listen = |kind| {
-        signal(kind).map_err(|error| Failure::error(format!("cannot listen for signals: {error}")))
-    };
-    let mut terminate = listen(SignalKind::terminate())?;
-    let mut interrupt = listen(SignalKind::interrupt())?;
-    let mut hangup = listen(SignalKind::hangup())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-            _ = hangup.recv() => {}
-        }
-    })
 }
 
 /// Starts the nodes of a layout, forms their cluster if there is none, and waits for a leader.

@@ -4,8 +4,9 @@ use std::{future::Future, process::Stdio};
 
 use super::{
     super::{
-        Context, dev,
+        Context,
         exit::{Exit, Failure},
+        signals,
     },
     Row,
     format::{Endpoints, variable},
@@ -30,7 +31,7 @@ pub(super) async fn watch(
     exec: Option<&str>,
 ) -> Result<Exit, Failure> {
     render.check(true)?;
-    let mut stop = Box::pin(dev::stop_signal()?);
+    let mut stop = Box::pin(signals::stop_signal()?);
     tokio::select! {
         ended = follow(context, job, render, exec) => ended,
         () = &mut stop => Ok(Exit::Done),
