@@ -198,6 +198,7 @@ impl RawAppend {
             epoch,
             expected_offset,
             over: None,
+            opener: 0,
         };
         let open = pb::AppendRequest {
             request: Some(append_request::Request::Open(open)),

@@ -95,7 +95,7 @@ impl GatewayCommand {
         let mut lifeline = self.until_stdin_closes.watch()?;
         let listener = bind(&self.listen).await?;
         let metrics_listener = self.metrics.bind().await?;
-        let gateway = start(listener, &context.endpoints, self.job)?;
+        let gateway = start(listener, &context.endpoints, self.job, true)?;
         let listening = Listening {
             legacy_address: gateway.address(),
             metrics_address: metrics_listener.address(),
@@ -152,11 +152,12 @@ fn cannot_listen(address: &str, error: &std::io::Error, next: &str) -> Failure {
     .try_next(next)
 }
 
-/// Starts to serve.
+/// Starts to serve; with `ask_first`, a cluster that does not answer is spoken of before any worker has come.
 pub(super) fn start(
     listener: TcpListener,
     endpoints: &[String],
     job: JobName,
+    ask_first: bool,
 ) -> Result<Gateway, Failure> {
     if let Err(error) = limits::raise_open_files() {
         tracing::info!(%error, "the limit of open files stays as it is");
@@ -164,7 +165,7 @@ pub(super) fn start(
     let client = Client::new(client_options(endpoints.iter().cloned()));
     // Only an endpoint that is no address can be wrong here.
     let client = client.map_err(|error| Failure::usage(error.to_string()))?;
-    let gateway = Gateway::start(listener, client, job.clone());
+    let gateway = Gateway::start(listener, client, job.clone(), ask_first);
     let gateway =
         gateway.map_err(|error| Failure::error(format!("cannot serve legacy workers: {error}")))?;
     tracing::info!(legacy_address = %gateway.address(), %job, "serving legacy workers");

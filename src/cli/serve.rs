@@ -132,7 +132,7 @@ impl Serve {
         };
         let endpoint = own_endpoint(&listen, node.client_address());
         let gateway = legacy
-            .map(|listener| gateway::start(listener, &[endpoint], job))
+            .map(|listener| gateway::start(listener, &[endpoint], job, false))
             .transpose()?;
         if let Some(gateway) = &gateway {
             node.show_metrics_beside(gateway.metrics());

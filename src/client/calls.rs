@@ -161,28 +161,8 @@ impl Client {
             job: job.map(ToString::to_string).unwrap_or_default(),
             worker: worker.map_or_else(String::new, |worker| worker.worker.to_string()),
             floor: Some(floor.into()),
-            writers: false,
         };
         let plan = self.plan("list journals", true);
-        Ok(unary!(self, plan, JournalsClient.list(request))?.0)
-    }
-
-    /// The journals of one worker, each with whether it is being appended to: some append stream of its newest writer is open
-    /// at a member that answers. All of it is of one moment, but for the streams, which may come and go.
-    ///
-    /// # Errors
-    /// `Rejected` with `UnknownJob` or `UnknownWorker`; or as any call.
-    pub async fn journals_with_writers(
-        &self,
-        worker: &WorkerRef,
-    ) -> Result<pb::ListJournalsResponse, ClientError> {
-        let request = pb::ListJournalsRequest {
-            job: worker.job.to_string(),
-            worker: worker.worker.to_string(),
-            floor: Some(Floor::Linearizable.into()),
-            writers: true,
-        };
-        let plan = self.plan(format!("list the journals of worker {worker}"), true);
         Ok(unary!(self, plan, JournalsClient.list(request))?.0)
     }
 

@@ -24,6 +24,8 @@ pub enum Command {
     OpenWorker(OpenWorker),
     /// Registers a journal, or opens it for a new writer.
     OpenJournal(OpenJournal),
+    /// Says which writers have ended; those that are not the newest of their journal are passed over.
+    CloseWriters(Vec<(JournalId, FencingToken)>),
     /// Makes a checkpoint durable.
     CommitCheckpoint(CommitCheckpoint),
     /// Raises a worker's epoch and fixes its restore point.
@@ -98,8 +100,11 @@ pub struct OpenJournal {
     pub epoch: Epoch,
     /// The tail that the caller expects; `None` takes any.
     pub expected: Option<Offset>,
-    /// The newest writer that the caller has seen, 0 of a journal that is not there: refused if another was opened since.
+    /// The newest writer that the caller has seen, 0 of a journal that is not there: refused if another was opened since, unless
+    /// by the same opener.
     pub over: Option<Writer>,
+    /// What the caller drew for all tries of an open, whose answers may be lost; 0: nothing.
+    pub opener: u64,
 }
 
 /// Makes a checkpoint durable; ordered behind the appends it covers.
@@ -186,6 +191,8 @@ pub enum Outcome {
     },
     /// A journal opened for a new writer.
     JournalOpened(OpenedJournal),
+    /// The writers have ended.
+    WritersClosed,
     /// The checkpoint is durable, at this log index.
     CheckpointCommitted {
         /// A member that has applied it can serve the checkpoint.

@@ -44,6 +44,10 @@ pub struct Journal {
     pub token: FencingToken,
     /// Where the newest writer began; bytes before it are not its own.
     pub writer_from: Offset,
+    /// The newest writer is appending, as far as is known: opened, and neither closed nor given up for lost.
+    pub writer_open: bool,
+    /// What the newest writer's opener drew; 0: nothing, or nobody opened it.
+    pub opener: u64,
     /// First offset not yet written.
     pub tail: Offset,
     /// How often a takeover or truncation cut the journal's end off. A reader that saw another number starts again.
@@ -62,10 +66,31 @@ pub enum AppendDecision {
 }
 
 impl Journal {
-    /// Gives the next writer its token under `epoch`, which fences the one before.
-    pub fn open(&mut self, token: FencingToken) {
+    /// Gives the next writer its token, which fences the one before.
+    pub fn open(&mut self, token: FencingToken, opener: u64) {
+        self.fence(token);
+        self.writer_open = true;
+        self.opener = opener;
+    }
+
+    /// Whether the newest writer is the caller's own, from a try to open it whose answer was lost.
+    #[must_use]
+    pub fn was_opened_by(&self, opener: u64) -> bool {
+        opener != 0 && self.opener == opener
+    }
+
+    /// Fences the writer, with a token that nobody writes under.
+    pub fn fence(&mut self, token: FencingToken) {
         self.token = token;
         self.writer_from = self.tail;
+        self.writer_open = false;
+        self.opener = 0;
+    }
+
+    /// The writer of that token has ended; true when it was the newest and had not before. It may still write, if it has not
+    /// ended in fact, and is open again then.
+    pub fn close(&mut self, token: FencingToken) -> bool {
+        token == self.token && std::mem::take(&mut self.writer_open)
     }
 
     /// The token that the next open under the worker's `epoch` gets.
@@ -117,6 +142,7 @@ impl Journal {
         let range = OffsetRange { from: at, to };
         if at == self.tail {
             self.tail = to;
+            self.writer_open = true;
             return Ok(AppendDecision::Write(range));
         }
         if to <= self.tail && at >= self.writer_from {

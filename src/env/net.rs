@@ -32,7 +32,7 @@ const PROBE_AFTER: Duration = Duration::from_secs(4);
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// Silence, or bytes without acknowledgement for that long, after which a probed peer is gone.
 #[cfg(all(feature = "server", not(sim)))]
-const VANISHED_AFTER: Duration = Duration::from_secs(9);
+const VANISHED_AFTER: Duration = Duration::from_secs(8);
 
 /// How long [`incoming`] pauses after a failed accept (out of file descriptors, say) before it tries again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

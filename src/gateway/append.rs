@@ -19,7 +19,7 @@ use super::{
     store::{self, Seen},
 };
 use crate::{
-    client::{AppendPhase, AppendProgress, AppendStream, AppendWatch, ClientError, Effect},
+    client::{AppendPhase, AppendProgress, AppendStream, AppendWatch, ClientError},
     codec::legacy::{self, Number, Reply},
     domain::{JournalRef, Rejected},
     env::{net, time},
@@ -33,9 +33,6 @@ const READ_BYTES_MIN: usize = 4 << 10;
 const STATUS_INTERVAL: Duration = Duration::from_millis(100);
 /// How long the last status frame may wait for a worker that does not read.
 const LAST_STATUS: Duration = Duration::from_secs(5);
-
-/// How often an open is tried whose answer was lost.
-const OPEN_TRIES_MAX: u32 = 4;
 
 /// An append that was granted.
 #[derive(Debug)]
@@ -58,21 +55,15 @@ pub(super) async fn begin(
     let client = connection.served.client.clone();
     let share = connection.served.budget.share();
     let opening = async {
-        for _ in 0..OPEN_TRIES_MAX {
-            let seen = match store::look(&client, &journal).await {
-                Ok(seen) => seen,
-                Err(error) => return Err(refusal(&journal, name, offset, &error)),
-            };
-            if let Some(reply) = conflict(seen, &name, &offset) {
-                return Err(reply);
-            }
-            match store::open(&client, &journal, seen, WINDOW_BYTES).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) if may_be_own(&error) => {}
-                Err(error) => return Err(refusal(&journal, name, offset, &error)),
-            }
+        let seen = match store::look(&client, &journal).await {
+            Ok(seen) => seen,
+            Err(error) => return Err(refusal(&journal, name, offset, &error)),
+        };
+        if let Some(reply) = conflict(seen, &name, &offset) {
+            return Err(reply);
         }
-        Err(Reply::Locked(name))
+        let opened = store::open(&client, &journal, seen, WINDOW_BYTES).await;
+        opened.map_err(|error| refusal(&journal, name, offset, &error))
     };
     let stream = match connection.held(opening).await? {
         Ok(stream) => stream,
@@ -80,13 +71,6 @@ pub(super) async fn begin(
     };
     connection.reply(&Reply::Ok).await?;
     Ok(Opened { stream, share })
-}
-
-/// Whether what was opened meanwhile may be an earlier attempt of the same open, whose answer was lost with a leader. A look tells:
-/// nobody appends then.
-fn may_be_own(error: &ClientError) -> bool {
-    let opened = matches!(error.rejected(), Some(Rejected::OpenedMeanwhile { .. }));
-    opened && error.effect() == Effect::Unknown
 }
 
 /// Why a file as it was seen is not to be appended to at `offset`.

@@ -228,6 +228,7 @@ impl Connection {
 
     /// Waits for the cluster, as long as the worker does: it may hang up meanwhile, and what it sends is received.
     pub(super) async fn held<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Ended> {
+        let _held = self.served.metrics.held();
         let mut work = std::pin::pin!(work);
         loop {
             let half_closed = self.half_closed;

@@ -14,6 +14,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+use super::outage::Waiting;
 use crate::{
     client::{AppendWatch, ClientError},
     domain::{Offset, Rejected},
@@ -30,6 +31,7 @@ pub(super) struct Metrics {
 struct Counts {
     open_connections: Gauge,
     connections: Counter,
+    held_requests: Gauge,
     append_streams: Gauge,
     fenced_streams: Counter,
     received: Counter,
@@ -68,6 +70,11 @@ fn register(r: &mut Registry, counts: &Counts) {
         "connections",
         "Connections of legacy workers that were served",
         counts.connections.clone(),
+    );
+    r.register(
+        "held_requests",
+        "Requests of legacy workers that wait for the cluster",
+        counts.held_requests.clone(),
     );
     r.register(
         "append_streams",
@@ -211,6 +218,21 @@ impl Metrics {
         ConnectionMeter(self.clone())
     }
 
+    /// A request waits for the cluster from now on, until this is dropped.
+    pub(super) fn held(&self) -> HeldMeter {
+        self.counts.held_requests.inc();
+        HeldMeter(self.clone())
+    }
+
+    /// What waits for the cluster now.
+    pub(super) fn waiting(&self) -> Waiting {
+        let count = |gauge: &Gauge| u64::try_from(gauge.get()).unwrap_or(0);
+        Waiting {
+            requests: count(&self.counts.held_requests),
+            bytes: count(&self.counts.buffered),
+        }
+    }
+
     /// An append stream is served from now on, until this is dropped; everything before `opened_at` is durable.
     pub(super) fn stream(&self, opened_at: Offset) -> StreamMeter {
         self.counts.append_streams.inc();
@@ -229,6 +251,16 @@ pub(super) struct ConnectionMeter(Metrics);
 impl Drop for ConnectionMeter {
     fn drop(&mut self) {
         self.0.counts.open_connections.dec();
+    }
+}
+
+/// A request that waits.
+#[derive(Debug)]
+pub(super) struct HeldMeter(Metrics);
+
+impl Drop for HeldMeter {
+    fn drop(&mut self) {
+        self.0.counts.held_requests.dec();
     }
 }
 

@@ -19,6 +19,7 @@ mod commands;
 mod connection;
 mod metrics;
 mod names;
+mod outage;
 mod store;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -69,21 +70,29 @@ pub struct Gateway {
     metrics: Metrics,
     stopping: watch::Sender<bool>,
     accepting: JoinHandle<()>,
+    watching: JoinHandle<()>,
 }
 
 impl Drop for Gateway {
     fn drop(&mut self) {
         self.accepting.abort();
+        self.watching.abort();
     }
 }
 
 impl Gateway {
-    /// Serves `listener` over `client`, best made with [`client_options`]; legacy workers are those of `job`. Must be called inside
-    /// a runtime.
+    /// Serves `listener` over `client`, best made with [`client_options`]; legacy workers are those of `job`. Logs when workers wait
+    /// because the cluster does not answer; with `ask_first`, also when it does not before any worker has come. Must be called
+    /// inside a runtime.
     ///
     /// # Errors
     /// When the listener does not know its address.
-    pub fn start(listener: TcpListener, client: Client, job: JobName) -> io::Result<Self> {
+    pub fn start(
+        listener: TcpListener,
+        client: Client,
+        job: JobName,
+        ask_first: bool,
+    ) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let (stopping, stops) = watch::channel(false);
         let metrics = Metrics::default();
@@ -98,6 +107,7 @@ impl Gateway {
             address,
             metrics,
             stopping,
+            watching: task::spawn(outage::watch(served.clone(), ask_first)),
             accepting: task::spawn(accept(listener, served)),
         })
     }

@@ -58,7 +58,10 @@ pub(super) async fn journals(
     client: &Client,
     worker: &WorkerRef,
 ) -> Result<Vec<(String, Seen)>, ClientError> {
-    let listed = match client.journals_with_writers(worker).await {
+    let listed = match client
+        .list_journals(None, Some(worker), Floor::Linearizable)
+        .await
+    {
         Err(error) if is_missing(&error) => return Ok(Vec::new()),
         listed => listed?,
     };
@@ -71,9 +74,11 @@ pub(super) async fn journals(
 
 /// What `journal` is now; the default of one that is not there.
 pub(super) async fn look(client: &Client, journal: &JournalRef) -> Result<Seen, ClientError> {
-    let mut listed = journals(client, &journal.owner).await?.into_iter();
-    let found = listed.find(|(name, _)| name == journal.journal.as_str());
-    Ok(found.map(|(_, seen)| seen).unwrap_or_default())
+    let stat = match client.stat(journal, Floor::Linearizable).await {
+        Err(error) if is_missing(&error) => return Ok(Seen::default()),
+        stat => stat?,
+    };
+    Ok(stat.stat.as_ref().map(Seen::of).unwrap_or_default())
 }
 
 /// A journal's length, and a log index at which every member has all of it; `None` when it is not there.

@@ -9,6 +9,7 @@ mod chronicle;
 pub mod config;
 mod http;
 mod links;
+mod lost_writers;
 mod members;
 mod metrics;
 mod router;

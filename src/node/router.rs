@@ -5,6 +5,7 @@
 
 use std::{future::Future, time::Duration};
 
+use tokio::sync::watch;
 use tonic::{Status, transport::Channel};
 
 use super::{
@@ -25,12 +26,16 @@ use crate::{
 
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(25);
+/// How long a leader that was asked may still answer once another is known.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// The way to the leader. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Router {
     group: Group,
     links: Links,
+    /// Whom this node follows.
+    follows: watch::Receiver<Option<NodeId>>,
 }
 
 /// What one try came to.
@@ -39,11 +44,25 @@ enum Try<T> {
     Again,
 }
 
+/// What a try came to that was left because another leads by now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Left {
+    /// It changes nothing: it is asked again.
+    Again,
+    /// It may have been carried out.
+    Unknown,
+}
+
 impl Router {
-    /// From this node.
+    /// From this node. Must be called inside a runtime.
     #[must_use]
     pub(super) fn new(group: Group, links: Links) -> Self {
-        Self { group, links }
+        let follows = group.watch_leader();
+        Self {
+            group,
+            links,
+            follows,
+        }
     }
 
     /// The group of this node.
@@ -103,7 +122,7 @@ impl Router {
                 }
             }
         };
-        self.at_leader(deadline, here, there).await
+        self.at_leader((deadline, Left::Unknown), here, there).await
     }
 
     /// The log index that a linearizable read waits for.
@@ -133,7 +152,7 @@ impl Router {
                 }
             }
         };
-        self.at_leader(deadline, here, there).await
+        self.at_leader((deadline, Left::Again), here, there).await
     }
 
     /// Changes the membership at the leader.
@@ -162,13 +181,24 @@ impl Router {
                 }
             }
         };
-        self.at_leader(deadline, here, there).await
+        self.at_leader((deadline, Left::Unknown), here, there).await
+    }
+
+    /// Resolves when somebody else than `asked` is known to lead, and whoever was asked has had time for its last words: a hung
+    /// leader never answers.
+    async fn follows_another_than(&self, asked: Option<NodeId>) {
+        let mut follows = self.follows.clone();
+        let another = follows.wait_for(|now| now.is_some() && *now != asked);
+        if another.await.is_err() {
+            std::future::pending::<()>().await; // the group ends, and what is asked of it with it
+        }
+        time::sleep(LAST_WORDS).await;
     }
 
     /// Calls `here` when this node leads, `there` when another does, until one is done or the deadline has passed.
     async fn at_leader<T, Here, There>(
         &self,
-        deadline: Instant,
+        (deadline, left): (Instant, Left),
         here: impl Fn() -> Here,
         there: impl Fn(ForwardClient<Channel>, NodeId) -> There,
     ) -> Result<T, NodeError>
@@ -189,9 +219,21 @@ impl Router {
                     None => Try::Again,
                 }
             };
+            let attempt = async {
+                tokio::select! {
+                    biased;
+                    tried = attempt => Some(tried),
+                    () = self.follows_another_than(leader) => None,
+                }
+            };
             match time::timeout_at(deadline, attempt).await {
-                Ok(Try::Done(result)) => return result,
-                Ok(Try::Again) => {}
+                Ok(Some(Try::Done(result))) => return result,
+                Ok(Some(Try::Again)) => {}
+                Ok(None) if left == Left::Again => {}
+                Ok(None) => {
+                    let why = "another was elected before it answered".to_owned();
+                    return Err(NodeError::LeaderLost { why });
+                }
                 Err(_) => {
                     let after = began.elapsed();
                     return Err(NodeError::NoQuorum {

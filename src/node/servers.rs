@@ -87,7 +87,8 @@ pub(super) struct Servers {
 /// Starts to answer on all ports.
 pub(super) fn start(listeners: Listeners, shared: &Arc<Shared>) -> Servers {
     let (stop, stopping) = watch::channel(false);
-    let keep_alive = ChannelOptions::default();
+    // A client that vanished is noticed as soon: what it appended to counts as open until then.
+    let keep_alive = ChannelOptions::BETWEEN_MEMBERS;
     let stopped = |mut stopping: watch::Receiver<bool>| async move {
         let _ = stopping.wait_for(|stop| *stop).await;
     };

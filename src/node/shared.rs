@@ -230,6 +230,7 @@ impl Shared {
         );
         super::bootstrap::announce(self.clone(), running.clone());
         super::chronicle::keep(running.router.group());
+        super::lost_writers::watch(self.clone(), running.clone());
         super::stall::watch(self.clone(), running.clone());
         Ok(running)
     }

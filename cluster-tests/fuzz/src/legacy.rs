@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use dos_cluster::codec::legacy::{
-    FrameFault, Listed, Number, REPLY_BYTES_MAX, REQUEST_BYTES_MAX, Reply, Request, RequestFault,
-    RequestReader, listing,
+    FrameFault, Listed, Number, REPLY_BYTES_MAX, REQUEST_BYTES_KEPT, REQUEST_BYTES_MAX, Reply,
+    Request, RequestFault, RequestReader, listing,
 };
 
 use crate::{input, memory};
@@ -47,6 +47,7 @@ fn frames_of(mut bytes: &[u8]) -> (Vec<&[u8]>, Option<u32>) {
         let Some((frame, rest)) = rest.split_at_checked(length as usize) else {
             break;
         };
+        let frame = frame.get(..=REQUEST_BYTES_KEPT).unwrap_or(frame);
         frames.push(frame);
         bytes = rest;
         if matches!(

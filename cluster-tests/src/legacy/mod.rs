@@ -63,7 +63,7 @@ pub fn append_request(name: &str, offset: u64) -> Vec<u8> {
 ///
 /// # Panics
 /// When it closed inside a frame, or says nothing for too long.
-async fn read_frame(socket: &mut TcpStream, within: Duration) -> Option<Vec<u8>> {
+async fn read_frame(socket: &mut TcpStream, what: &str, within: Duration) -> Option<Vec<u8>> {
     let read = async {
         let mut header = [0; 4];
         if let Err(error) = socket.read_exact(&mut header).await {
@@ -82,7 +82,7 @@ async fn read_frame(socket: &mut TcpStream, within: Duration) -> Option<Vec<u8>>
     };
     timeout(within, read)
         .await
-        .unwrap_or_else(|_| panic!("no frame and no close within {within:?}"))
+        .unwrap_or_else(|_| panic!("no reply to {what} and no close within {within:?}"))
 }
 
 impl LegacyClient {
@@ -119,7 +119,7 @@ impl LegacyClient {
 
     /// The next reply; `None` when there is none any more.
     pub async fn reply(&mut self) -> Option<Vec<u8>> {
-        read_frame(&mut self.socket, PATIENCE).await
+        read_frame(&mut self.socket, "a request", PATIENCE).await
     }
 
     /// Asks, and waits for the reply.
@@ -136,7 +136,7 @@ impl LegacyClient {
         let shown = String::from_utf8_lossy(payload).into_owned();
         let began = Instant::now();
         self.send(&frame(payload)).await;
-        let reply = read_frame(&mut self.socket, ANSWER_WITHIN).await;
+        let reply = read_frame(&mut self.socket, &shown, ANSWER_WITHIN).await;
         self.slowest = self.slowest.max(began.elapsed());
         let reply = reply.unwrap_or_else(|| panic!("closed instead of a reply to {shown:?}"));
         assert!(reply.len() <= REPLY_BYTES_MAX, "{} bytes", reply.len());

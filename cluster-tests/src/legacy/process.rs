@@ -6,6 +6,9 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::NamedTempFile;
+
 use crate::cli;
 
 /// How long it may take to listen.
@@ -17,6 +20,7 @@ pub struct GatewayProcess {
     /// Where it listens.
     pub address: String,
     process: Child,
+    log: NamedTempFile,
 }
 
 impl GatewayProcess {
@@ -41,6 +45,7 @@ impl GatewayProcess {
     /// # Panics
     /// When it does not listen.
     pub async fn start_with(endpoints: &str, flags: &[&str]) -> Self {
+        let log = NamedTempFile::new().unwrap();
         let mut command = cli::command();
         command
             .env("DOS_CLUSTER_ENDPOINTS", endpoints)
@@ -48,12 +53,13 @@ impl GatewayProcess {
             .args(flags)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null());
+            .stderr(log.reopen().unwrap());
         let mut process = command.spawn().unwrap();
         let mut said = BufReader::new(process.stdout.take().unwrap());
         let mut gateway = Self {
             address: String::new(),
             process,
+            log,
         };
         let said = tokio::task::spawn_blocking(move || {
             let mut line = String::new();
@@ -66,6 +72,29 @@ impl GatewayProcess {
             .unwrap_or_else(|| panic!("the gateway says {line:?}"))
             .to_owned();
         gateway
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.process), signal).unwrap();
+    }
+
+    /// SIGSTOP: alive, and silent.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// Everything it has logged.
+    ///
+    /// # Panics
+    /// When the log cannot be read.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log.path()).unwrap()
     }
 }
 

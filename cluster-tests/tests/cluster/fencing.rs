@@ -1,7 +1,7 @@
 //! Promise 3: a fenced writer's bytes never appear, and it is told who and when.
 
 use dos_cluster::{
-    client::{AppendOptions, AppendStream, Effect, ErrorKind},
+    client::{AppendOptions, AppendStream, Effect, ErrorKind, Floor},
     domain::{Epoch, JournalKind, Offset, Rejected, RestorePoint, Writer},
     pb::{self, rejected::Reason},
 };
@@ -239,7 +239,10 @@ async fn who_looks_at_any_member_sees_which_journals_are_being_written_and_one_o
     let (epoch, _) = client.open_worker(&journal.owner, None).await.unwrap();
     let is_written = async |node: usize| {
         let client = cluster.client_at(node);
-        let listed = client.journals_with_writers(&journal.owner).await.unwrap();
+        let listed = client
+            .list_journals(None, Some(&journal.owner), Floor::Linearizable)
+            .await
+            .unwrap();
         listed.journals.iter().any(|stat| stat.appending)
     };
     assert!(!is_written(leader).await);

@@ -1,8 +1,14 @@
 //! The gateway's process: what it says to scripts.
 
-use std::process::Stdio;
+use std::{process::Stdio, time::Duration};
 
-use dos_cluster_tests::cli::{cli, command};
+use dos_cluster_tests::{
+    TestCluster,
+    cli::{cli, command},
+    eventually,
+    legacy::{GatewayProcess, LegacyClient},
+    phase, wait,
+};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     net::TcpStream,
@@ -52,4 +58,58 @@ async fn a_gateway_where_somebody_serves_already_says_who_that_may_be() {
         1,
         &[&address, "another --listen", "a node or another gateway"],
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_says_that_the_cluster_does_not_answer_and_when_it_does_again() {
+    let mut cluster = TestCluster::start(3).await;
+    let gateway = GatewayProcess::start(&cluster.endpoints()).await;
+    let says = async |times: usize, words: &str| {
+        eventually(words, Duration::from_secs(30), async || {
+            let log = gateway.log();
+            let said = log.matches(words).count();
+            wait::check(said >= times, || log)
+        })
+        .await;
+    };
+    let silent = "the cluster does not answer";
+    says(1, "the cluster answers").await;
+    assert!(!gateway.log().contains(silent), "{}", gateway.log());
+
+    phase("without a majority a worker waits, and the log says why");
+    let leader = cluster.leader().await;
+    let others = [(leader + 1) % 3, (leader + 2) % 3];
+    for node in others {
+        cluster.nodes[node].kill9();
+    }
+    let address = gateway.address.clone();
+    let waiting = tokio::spawn(async move {
+        let mut client = LegacyClient::in_dir(&address, "w").await;
+        client.ask(b"l").await
+    });
+    says(2, silent).await;
+    let log = gateway.log();
+    let line = log.lines().rfind(|line| line.contains(silent)).unwrap();
+    assert!(
+        line.contains("WARN") && line.contains("held_requests=1"),
+        "{line}"
+    );
+    cluster.start_all();
+    cluster.ready().await;
+    assert_eq!(
+        waiting.await.unwrap().unwrap(),
+        b"",
+        "the worker has its answer"
+    );
+    says(1, "the cluster answers again").await;
+
+    phase("wrong endpoints are spoken of before any worker comes");
+    let nobody = dos_cluster_tests::ports::free_address();
+    let lost = GatewayProcess::start(&nobody).await;
+    eventually("it says so", Duration::from_secs(20), async || {
+        let log = lost.log();
+        wait::check(log.contains(silent) && log.contains(&nobody), || log)
+    })
+    .await;
+    cluster.finish().await;
 }

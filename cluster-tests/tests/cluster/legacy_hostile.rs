@@ -110,7 +110,7 @@ async fn bad_frames_a_peer_that_never_reads_and_ten_thousand_idle_connections_hu
         held.push(client);
     }
     let mut client = LegacyClient::connect(&address).await;
-    client.send(&frame(&[b'u'; 65_000])).await;
+    client.send(&frame(&[b'u'; 70_000])).await;
     assert_eq!(client.reply().await, None, "longer than any request");
     let grown = cluster.nodes[0].resident_bytes().saturating_sub(calm);
     println!(

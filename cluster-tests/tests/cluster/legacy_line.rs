@@ -172,7 +172,14 @@ async fn a_checkpoint_that_one_worker_lost_is_not_the_line_and_both_are_restored
         assert_eq!(restored(&to, worker), (42, events(42)), "{worker}");
     }
 
-    phase("they go on where the restored files end, and 43 becomes the line");
+    phase(
+        "they go on where the restored files end, and 43 becomes the line, for which somebody waits",
+    );
+    let awaited = ["checkpoint", "await", "--job", "wallaroo", "43"];
+    let awaited = cluster.cli(&awaited);
+    let mut awaited = Box::pin(awaited);
+    let early = tokio::time::timeout(Duration::from_secs(1), &mut awaited).await;
+    assert!(early.is_err(), "{early:?}");
     for (node, name) in [(2, "a"), (0, "b")] {
         let mut worker = Worker::start(&address(node), name).await;
         let mut log = BytesMut::new();
@@ -192,5 +199,60 @@ async fn a_checkpoint_that_one_worker_lost_is_not_the_line_and_both_are_restored
         worker.ops.finish(DURABLE_WITHIN).await;
     }
     assert_eq!(line(&cluster).await, ("0:43".to_owned(), vec![]));
+    let told = awaited.await.done().stdout;
+    assert!(told.contains("0:43"), "{told:?}");
+    cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_line_follows_an_event_log_that_is_rotated_and_every_part_is_restored() {
+    let cluster = TestCluster::start(3).await;
+    let name = "r";
+    let addresses: Vec<_> = cluster
+        .nodes
+        .iter()
+        .map(|node| node.legacy_address())
+        .collect();
+    let open = async |node: usize, file: &str| {
+        let client = LegacyClient::in_dir(addresses[node], name).await;
+        client.append(file, 0).await.unwrap()
+    };
+    let part = |start: usize| format!("App-{name}-{start:016x}.evlog.journal");
+    let first = events(1);
+    let log = open(0, &part(0)).await;
+    let ops = open(1, &ops_of(name)).await;
+    let mut worker = Worker { name, log, ops };
+    for suffix in OTHERS {
+        let record = write(name, suffix, b"h\n1\n");
+        worker.write_ops(&record).await;
+    }
+    worker.write_log(&first).await;
+    worker.write_ops(&ids(name, 1, 1)).await;
+    assert_eq!(line(&cluster).await.0, "0:1");
+
+    phase(
+        "the log is rotated: its next part begins where the first ends, on a connection of its own",
+    );
+    let next = open(2, &part(first.len())).await;
+    let ended = std::mem::replace(&mut worker.log, next);
+    ended.finish(DURABLE_WITHIN).await;
+    worker.write_ops(&ids(name, 2, 2)).await;
+    assert_eq!(line(&cluster).await.0, "0:1", "its log has not said so yet");
+    worker.write_log(&events(2)).await;
+    assert_eq!(line(&cluster).await.0, "0:2");
+    worker.log.reset();
+    worker.ops.reset();
+
+    phase("restored, part for part");
+    let to = cluster.dir().join("restored");
+    let arguments = [
+        "restore", "--job", "wallaroo", "--worker", name, "--at", "line", "--to",
+    ];
+    let arguments = [&arguments[..], &[to.to_str().unwrap()]].concat();
+    let _ = cluster.cli(&arguments).await.done();
+    for (start, bytes) in [(0, events(1)), (first.len(), events(2))] {
+        let file = part(start).replace(".evlog.journal", ".evlog");
+        assert_eq!(std::fs::read(to.join(&file)).unwrap(), bytes, "{file}");
+    }
     cluster.finish().await;
 }

@@ -25,6 +25,7 @@ mod gateway;
 mod health;
 mod joining;
 mod legacy_advice;
+mod legacy_edges;
 mod legacy_hostile;
 mod legacy_line;
 mod legacy_metrics;

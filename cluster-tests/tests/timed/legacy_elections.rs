@@ -131,3 +131,90 @@ async fn listings_and_appends_are_answered_in_time_while_the_leader_is_killed() 
     cluster.ready().await;
     cluster.finish().await;
 }
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    Killed,
+    Hung,
+}
+
+/// A second worker asks for the same file through another gateway, all through the election; how long its slowest answer took.
+async fn lock_outlives_the_leader(fault: Fault) -> Duration {
+    let mut cluster = TestCluster::alone(ClusterOptions::new(3)).await;
+    // What a node that was stopped is asked meanwhile, and what is given up, meets it all at once when it goes on.
+    cluster.allow("remotely-reset pending-accept streams reached limit");
+    let first = GatewayProcess::start(&cluster.endpoints()).await;
+    let second = GatewayProcess::start(&cluster.endpoints()).await;
+    let leader = cluster.leader().await;
+    let mut stream = open(&first.address).await;
+    stream.send(b"0123456789").await;
+    stream.synced(COMMIT_WITHIN).await;
+    let closed = LegacyClient::in_dir(&first.address, "w").await;
+    let closed = closed.append("idle.journal", 0).await.unwrap();
+    closed.finish(COMMIT_WITHIN).await;
+
+    phase("the leader goes while the worker is connected");
+    match fault {
+        Fault::Killed => cluster.nodes[leader].kill9(),
+        Fault::Hung => cluster.nodes[leader].pause(),
+    }
+    stream.send(b"abcdefghij").await;
+    let until = Instant::now() + Duration::from_secs(7);
+    let mut asked = 0;
+    let mut slowest = Duration::ZERO;
+    let intrude = async {
+        while Instant::now() < until {
+            let mut looker = LegacyClient::in_dir(&second.address, "w").await;
+            let line = looker.find(NAME).await.unwrap();
+            assert!(
+                line.appending,
+                "{fault:?}: the lock of a live worker is gone: {line:?}"
+            );
+            let asked_at = Instant::now();
+            slowest = slowest.max(looker.slowest);
+            let refused = looker.append(NAME, line.size).await;
+            slowest = slowest.max(asked_at.elapsed());
+            let text = refused.expect_err("two writers of one file");
+            assert_eq!(text, format!("ERROR: {NAME} file is locked"), "{fault:?}");
+            asked += 1;
+        }
+    };
+    let bystander = async {
+        let other = LegacyClient::in_dir(&second.address, "w").await;
+        other.append("idle.journal", 0).await
+    };
+    let ((), other) = tokio::join!(intrude, bystander);
+    assert!(asked > 3, "asked {asked} times only");
+    other
+        .expect("nobody appends to that one")
+        .finish(Duration::from_secs(20))
+        .await;
+
+    phase("the worker has kept its connection, and every byte lands");
+    stream.synced(Duration::from_secs(30)).await;
+    stream.finish(COMMIT_WITHIN).await;
+    let mut looker = LegacyClient::in_dir(&second.address, "w").await;
+    let got = looker.get(NAME, 0, 0).await.unwrap();
+    assert_eq!(got, b"0123456789abcdefghij");
+    let line = looker.find(NAME).await.unwrap();
+    assert!(!line.appending, "free once it has ended: {line:?}");
+    match fault {
+        Fault::Killed => cluster.start_all(),
+        Fault::Hung => cluster.nodes[leader].resume(),
+    }
+    cluster.ready().await;
+    cluster.finish().await;
+    slowest
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_lock_stays_the_live_workers_while_the_leader_is_killed() {
+    let slowest = lock_outlives_the_leader(Fault::Killed).await;
+    println!("slowest answer: {slowest:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_lock_stays_the_live_workers_while_the_leader_hangs() {
+    let slowest = lock_outlives_the_leader(Fault::Hung).await;
+    println!("slowest answer: {slowest:?}");
+}

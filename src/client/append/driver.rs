@@ -39,6 +39,8 @@ pub(super) struct Driver {
     pub(super) epoch: Epoch,
     pub(super) expected: Option<Offset>,
     pub(super) options: AppendOptions,
+    /// Drawn for this stream, never 0.
+    pub(super) opener: u64,
     /// Bounded by `permits`: each piece in it has paid.
     pub(super) queue: mpsc::UnboundedReceiver<Bytes>,
     pub(super) permits: Arc<Semaphore>,
@@ -207,6 +209,7 @@ impl Driver {
             epoch: self.epoch.0,
             expected_offset: expected.map(|offset| offset.0),
             over: over.map(|writer| writer.0),
+            opener: self.opener,
         }
     }
 

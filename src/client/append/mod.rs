@@ -18,7 +18,10 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use super::{Client, ClientError, retry::Backoff};
 use crate::{
     domain::{Epoch, JournalKind, JournalRef, Offset, Writer, limits::APPEND_BYTES_MAX},
-    env::task::{self, AbortHandle},
+    env::{
+        rng,
+        task::{self, AbortHandle},
+    },
 };
 use driver::Driver;
 use opens::Opens;
@@ -153,6 +156,7 @@ impl AppendStream {
             epoch,
             expected,
             options,
+            opener: rng::u64().max(1),
             queue: queued,
             permits: permits.clone(),
             state,

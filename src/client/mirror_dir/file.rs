@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     client::{
-        AppendOptions, AppendPhase, AppendStream, Client, ClientError, Effect,
+        AppendOptions, AppendPhase, AppendStream, Client, ClientError, Effect, Floor,
         local_journal::read_block, retry::Backoff,
     },
     codec::wire,
@@ -213,9 +213,10 @@ impl FileMirror {
 
     /// What the cluster has of the journal now, and whether someone writes it.
     async fn look(&self) -> Result<Found, ClientError> {
+        let worker = &self.journal.owner;
         let list = self
             .client
-            .journals_with_writers(&self.journal.owner)
+            .list_journals(None, Some(worker), Floor::Linearizable)
             .await?;
         let name = self.journal.journal.as_str();
         let found = list.journals.into_iter().find(|stat| {

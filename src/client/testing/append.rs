@@ -22,6 +22,7 @@ impl Node {
             epoch: Epoch(open.epoch),
             expected: open.expected_offset.map(Offset),
             over: open.over.map(Writer),
+            opener: open.opener,
         });
         let mut shared = self.shared();
         shared.led(self.node)?;
@@ -70,12 +71,13 @@ impl Node {
             messages: 0,
         };
         let writer = (stream.journal, stream.token);
-        self.shared().open.insert(writer);
         let _ = answers
             .send(append_answer(append_response::Response::Opened(opened)))
             .await;
         let ended = self.take_appends(&mut stream, requests, answers).await;
-        self.shared().open.remove(&writer);
+        self.shared()
+            .apply(&Command::CloseWriters(vec![writer]))
+            .unwrap();
         ended
     }
 

@@ -7,7 +7,7 @@ mod ports;
 mod workers;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -56,8 +56,6 @@ struct Shared {
     /// Commands carried out, by node.
     carried_out: Vec<u32>,
     append_opens: Vec<u32>,
-    /// Append streams that are open at some node.
-    open: BTreeSet<(JournalId, FencingToken)>,
 }
 
 impl Shared {
@@ -232,12 +230,16 @@ impl FakeCluster {
         assert!(waited.await.is_ok(), "not within {DEADLINE:?}: {what}");
     }
 
-    /// Carries out the opens that were left for later.
+    /// Carries out the opens that were left for later; what nobody has a stream of is closed.
     pub(super) fn carry_out_late(&self) {
         let late = std::mem::take(&mut self.shared().late);
         assert!(!late.is_empty(), "no open was left for later");
         for open in late {
-            self.apply(&open).unwrap();
+            let opened = self.apply(&open).unwrap();
+            if let Outcome::JournalOpened(opened) = opened {
+                let lost = vec![(opened.journal, opened.token)];
+                self.apply(&Command::CloseWriters(lost)).unwrap();
+            }
         }
     }
 
@@ -337,7 +339,7 @@ impl Node {
             tail: journal.tail.0,
             token: Some(wire::token_to_pb(journal.token)),
             cuts: journal.cuts,
-            appending: shared.open.contains(&(journal.id, journal.token)),
+            appending: journal.writer_open,
             restart_cut: shared
                 .state
                 .worker(&name.owner)

@@ -44,6 +44,7 @@ fn foreign_append(cluster: &FakeCluster, journal: &JournalRef, epoch: Epoch, dat
         epoch,
         expected: None,
         over: None,
+        opener: 0,
     }));
     let Ok(Outcome::JournalOpened(opened)) = opened else {
         panic!("{opened:?}");

@@ -8,14 +8,14 @@ use std::{
 };
 
 use super::super::{
-    ClientError, Effect,
+    AppendOptions, AppendStream, ClientError, Effect,
     mirror_dir::{
         DirMirror, FilePhase, MirrorError, MirrorFault, MirrorOptions, MirrorSnapshot, Step,
     },
     testing::{FakeCluster, worker},
 };
 use super::{foreign_takeover, pattern};
-use crate::domain::{Command, JournalKind, JournalName, JournalRef, OpenJournal};
+use crate::domain::{JournalKind, JournalName, JournalRef};
 
 fn options(directory: &Path) -> MirrorOptions {
     MirrorOptions {
@@ -505,14 +505,10 @@ async fn a_journal_of_the_other_kind_and_a_bad_name_are_told_of() {
     let cluster = FakeCluster::start(1).await;
     let client = cluster.client(&[0]);
     let (epoch, _) = client.open_worker(&worker(), None).await.unwrap();
-    let open = Command::OpenJournal(OpenJournal {
-        journal: journal("a.journal"),
-        kind: JournalKind::Raw,
-        epoch,
-        expected: None,
-        over: None,
-    });
-    cluster.apply(&open).unwrap();
+    let (name, kind) = (journal("a.journal"), JournalKind::Raw);
+    let options = AppendOptions::of(&client);
+    let stream = AppendStream::open(&client, &name, kind, epoch, None, options).await;
+    stream.unwrap().close().await.unwrap();
     let dir = tempfile::tempdir().unwrap();
     append(&dir.path().join("a.journal"), b"0123456789");
     append(&dir.path().join("b\n.journal"), b"0123456789");

@@ -15,14 +15,16 @@
 mod listing;
 mod number;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 pub use listing::{Listed, listing};
 pub use number::Number;
 
-/// The longest request that is read, in bytes. The original waits for whatever a length says; the longest request of an honest
-/// worker has a name of 255 bytes. Half of one is all that an idle connection holds.
-pub const REQUEST_BYTES_MAX: u32 = 4 << 10;
+/// The longest request that is read, in bytes. The original waits for whatever a length says.
+pub const REQUEST_BYTES_MAX: u32 = 64 << 10;
+/// Of a longer request the first bytes are kept, one more than these: enough to say what is wrong with it. The longest request of
+/// an honest worker has 255 bytes. What a connection keeps that stands still in the middle of a request is never more.
+pub const REQUEST_BYTES_KEPT: usize = 4 << 10;
 /// The longest reply to `u`, `l` and `a`: longer ones desynchronise the old workers' reader.
 pub const REPLY_BYTES_MAX: usize = 16_384;
 
@@ -83,7 +85,7 @@ pub enum RequestFault {
 }
 
 impl Request {
-    /// Reads the payload of a frame, which has at least one byte.
+    /// Reads the payload of a frame as [`RequestReader`] hands it out, which has at least one byte.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -92,6 +94,14 @@ impl Request {
             return Err(RequestFault::Arguments("string index out of range".into()));
         };
         let arguments = payload.slice(1..);
+        if payload.len() > REQUEST_BYTES_KEPT {
+            // Its end was not kept.
+            match command {
+                b'a' | b's' => return Err(RequestFault::Arguments("request too long".into())),
+                b'g' => return Err(RequestFault::Get),
+                _ => {}
+            }
+        }
         match command {
             b'u' => Ok(Self::UseDir { dir: arguments }),
             b'l' => Ok(Self::List),
@@ -233,19 +243,34 @@ pub struct FrameFault {
 pub struct RequestReader {
     /// In one piece, so that a peer that sends byte by byte costs no more than its bytes.
     received: BytesMut,
+    /// The kept bytes of a longer request, and how many of it are still to come.
+    long: Option<(Bytes, usize)>,
 }
 
 impl RequestReader {
     /// Adds bytes as they came. Memory is bounded by what was received and not taken.
-    pub fn push(&mut self, chunk: &[u8]) {
+    pub fn push(&mut self, mut chunk: &[u8]) {
+        if let Some((_, left)) = &mut self.long {
+            let over = chunk.split_off(..chunk.len().min(*left));
+            *left -= over.map_or(0, <[u8]>::len);
+        }
         self.received.extend_from_slice(chunk);
     }
 
-    /// The payload of the next frame; `None` until more is pushed.
+    /// The payload of the next frame, of a long one the first [`REQUEST_BYTES_KEPT`] bytes and one more; `None` until more is
+    /// pushed.
     ///
     /// # Errors
     /// A length that is refused as soon as it is here; nothing can be read behind it.
     pub fn next_frame(&mut self) -> Result<Option<Bytes>, FrameFault> {
+        if let Some((kept, 0)) = &self.long {
+            let kept = kept.clone();
+            self.long = None;
+            return Ok(Some(kept));
+        }
+        if self.long.is_some() {
+            return Ok(None);
+        }
         let Some(header) = self.received.first_chunk::<LENGTH_BYTES>() else {
             return Ok(None);
         };
@@ -253,15 +278,23 @@ impl RequestReader {
         if length == 0 || length > REQUEST_BYTES_MAX {
             return Err(FrameFault { length });
         }
-        let end = LENGTH_BYTES + length as usize;
-        if self.received.len() < end {
+        let kept = (length as usize).min(REQUEST_BYTES_KEPT + 1);
+        if self.received.len() < LENGTH_BYTES + kept {
             return Ok(None);
         }
-        let whole = self.received.split_to(end).freeze();
+        let head = self.received.split_to(LENGTH_BYTES + kept).freeze();
+        let payload = head.slice(LENGTH_BYTES..);
+        let over = length as usize - kept;
+        let here = over.min(self.received.len());
+        self.received.advance(here);
         if self.received.is_empty() {
             self.received = BytesMut::new(); // an idle connection holds nothing
         }
-        Ok(Some(whole.slice(LENGTH_BYTES..)))
+        if here < over {
+            self.long = Some((payload, over - here));
+            return Ok(None);
+        }
+        Ok(Some(payload))
     }
 
     /// How many bytes were pushed and not taken.

@@ -213,6 +213,40 @@ fn no_error_is_longer_than_the_old_workers_can_read() {
     }
 }
 
+#[test]
+fn a_long_request_is_answered_by_its_beginning_and_the_next_one_is_read() {
+    let long =
+        |command: &str, bytes: usize| frame(&[command.as_bytes(), &vec![b'x'; bytes]].concat());
+    for bytes in [REQUEST_BYTES_KEPT - 1, REQUEST_BYTES_KEPT, 60_000] {
+        let whole = [long("q", bytes), frame(b"l")].concat();
+        for piece in [1, 1000, whole.len()] {
+            let mut reader = RequestReader::default();
+            let mut found = Vec::new();
+            for chunk in whole.chunks(piece) {
+                reader.push(chunk);
+                assert!(reader.buffered() <= REQUEST_BYTES_KEPT + LENGTH_BYTES + piece);
+                while let Some(payload) = reader.next_frame().unwrap() {
+                    found.push(Request::decode(&payload));
+                }
+            }
+            let unknown = Err(RequestFault::UnknownCommand(b'q'));
+            assert_eq!(found, [unknown, Ok(Request::List)], "{bytes} by {piece}");
+        }
+    }
+    let decoded = |command: &str, bytes| {
+        let mut reader = RequestReader::default();
+        reader.push(&long(command, bytes));
+        Request::decode(&reader.next_frame().unwrap().unwrap())
+    };
+    let too_long = || Err(RequestFault::Arguments("request too long".to_owned()));
+    assert_eq!(decoded("aname\t0", 5000), too_long());
+    assert_eq!(decoded("s", 5000), too_long());
+    assert_eq!(decoded("gname\t0\t0", 5000), Err(RequestFault::Get));
+    assert_eq!(decoded("l", 5000), Ok(Request::List));
+    assert!(matches!(decoded("d", 5000), Ok(Request::Delete { .. })));
+    assert!(matches!(decoded("u", 5000), Ok(Request::UseDir { .. })));
+}
+
 proptest! {
     /// However the bytes are cut, the same requests come out; and what follows them is handed on untouched.
     #[test]

@@ -97,6 +97,8 @@ pub fn encode_journal(journal: &Journal) -> Vec<u8> {
         epoch: journal.token.epoch.0,
         writer: journal.token.writer.0,
         writer_from: journal.writer_from.0,
+        writer_open: journal.writer_open,
+        opener: journal.opener,
         tail: journal.tail.0,
         cuts: journal.cuts,
         scan: journal.scan.as_ref().map(Into::into),
@@ -123,6 +125,8 @@ pub fn decode_journal(raw: Bytes) -> Result<Journal, CodecError> {
             writer: Writer(stored.writer),
         },
         writer_from: Offset(stored.writer_from),
+        writer_open: stored.writer_open,
+        opener: stored.opener,
         tail: Offset(stored.tail),
         cuts: stored.cuts,
         scan: stored

@@ -15,17 +15,28 @@ fn journals() -> impl Strategy<Value = Journal> {
     let offsets = (testing::offset(), testing::offset());
     let named = (testing::journal_name(), testing::kind());
     let scan = proptest::option::of(scans());
-    (numbers, named, testing::token(), offsets, scan).prop_map(
-        |((id, owner, cuts), (name, kind), token, (writer_from, tail), scan)| Journal {
-            id: JournalId(id),
-            owner: WorkerId(owner),
-            name,
-            kind,
-            token,
-            writer_from,
-            tail,
-            cuts,
+    let writer = (testing::token(), any::<bool>(), testing::number());
+    (numbers, named, writer, offsets, scan).prop_map(
+        |(
+            (id, owner, cuts),
+            (name, kind),
+            (token, writer_open, opener),
+            (writer_from, tail),
             scan,
+        )| {
+            Journal {
+                id: JournalId(id),
+                owner: WorkerId(owner),
+                name,
+                kind,
+                token,
+                writer_from,
+                writer_open,
+                opener,
+                tail,
+                cuts,
+                scan,
+            }
         },
     )
 }

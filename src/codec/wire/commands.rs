@@ -8,7 +8,7 @@ use prost::Message;
 use super::{
     Wire, addresses_from_pb, addresses_to_pb, checkpoint_id_from_pb, checkpoint_id_to_pb,
     journal_from_pb, journal_name_from_pb, journal_to_pb, kind_from_pb, kind_to_pb, required,
-    worker_from_pb, worker_to_pb,
+    worker_from_pb, worker_to_pb, writer_from_pb, writer_to_pb,
 };
 use crate::{
     codec::CodecError,
@@ -236,6 +236,10 @@ impl From<Command> for pb::Command {
                 epoch: open.epoch.0,
                 expected: open.expected.map(|offset| offset.0),
                 over: open.over.map(|writer| writer.0),
+                opener: open.opener,
+            }),
+            Command::CloseWriters(writers) => Wire::CloseWriters(pb::CloseWriters {
+                writers: writers.into_iter().map(writer_to_pb).collect(),
             }),
             Command::CommitCheckpoint(commit) => Wire::CommitCheckpoint(commit.into()),
             Command::Takeover(takeover) => Wire::Takeover(takeover.into()),
@@ -266,7 +270,12 @@ impl TryFrom<pb::Command> for Command {
                 epoch: Epoch(open.epoch),
                 expected: open.expected.map(Offset),
                 over: open.over.map(Writer),
+                opener: open.opener,
             }),
+            Wire::CloseWriters(close) => {
+                let writers = close.writers.into_iter().map(writer_from_pb);
+                Self::CloseWriters(writers.collect::<Result<_, _>>()?)
+            }
             Wire::CommitCheckpoint(commit) => Self::CommitCheckpoint(commit.try_into()?),
             Wire::Takeover(takeover) => Self::Takeover(takeover.try_into()?),
             Wire::Truncate(truncate) => Self::Truncate(truncate.try_into()?),

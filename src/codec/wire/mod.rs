@@ -21,7 +21,7 @@ pub use endpoints::{
 pub use names::{
     checkpoint_id_from_pb, checkpoint_id_to_pb, job_from_pb, journal_from_pb, journal_name_from_pb,
     journal_to_pb, kind_from_pb, kind_to_pb, succession_from_pb, succession_to_pb, token_from_pb,
-    token_to_pb, worker_from_pb, worker_name_from_pb, worker_to_pb,
+    token_to_pb, worker_from_pb, worker_name_from_pb, worker_to_pb, writer_from_pb, writer_to_pb,
 };
 pub use outcomes::{answers_from_pb, answers_to_pb, outcome_from_pb, outcome_to_pb};
 

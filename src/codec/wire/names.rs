@@ -4,8 +4,8 @@ use super::{Wire, required};
 use crate::{
     codec::CodecError,
     domain::{
-        CheckpointId, Epoch, FencingToken, JobName, JournalKind, JournalName, JournalRef, Member,
-        NodeId, Succession, WorkerName, WorkerRef, Writer,
+        CheckpointId, Epoch, FencingToken, JobName, JournalId, JournalKind, JournalName,
+        JournalRef, Member, NodeId, Succession, WorkerName, WorkerRef, Writer,
     },
     pb,
 };
@@ -121,6 +121,23 @@ pub fn token_from_pb(token: Option<pb::FencingToken>) -> Wire<FencingToken> {
         epoch: Epoch(token.epoch),
         writer: Writer(token.writer),
     })
+}
+
+/// A writer of a journal.
+#[must_use]
+pub fn writer_to_pb((journal, token): (JournalId, FencingToken)) -> pb::OpenWriter {
+    pb::OpenWriter {
+        journal: journal.0,
+        token: Some(token_to_pb(token)),
+    }
+}
+
+/// A writer of a journal.
+///
+/// # Errors
+/// When it has no token.
+pub fn writer_from_pb(writer: pb::OpenWriter) -> Wire<(JournalId, FencingToken)> {
+    Ok((JournalId(writer.journal), token_from_pb(writer.token)?))
 }
 
 /// A checkpoint's id.

@@ -143,6 +143,7 @@ pub fn outcome_to_pb(outcome: Result<Outcome, Rejected>) -> pb::Outcome {
         Ok(Outcome::TakenOver(taken)) => Wire::TakenOver(taken.into()),
         Ok(Outcome::Truncated { tail }) => Wire::Truncated(pb::Truncated { tail: tail.0 }),
         Ok(Outcome::NodeAllocated(node)) => Wire::NodeAllocated(node.0),
+        Ok(Outcome::WritersClosed) => Wire::WritersClosed(pb::WritersClosed {}),
         Ok(Outcome::JournalDeleted) => Wire::JournalDeleted(pb::JournalDeleted {}),
         Ok(Outcome::MemberAnnounced) => Wire::MemberAnnounced(pb::MemberAnnounced {}),
         Ok(Outcome::EndpointSet { generation }) => {
@@ -180,6 +181,7 @@ pub fn outcome_from_pb(outcome: Option<pb::Outcome>) -> Wire<Result<Outcome, Rej
             tail: Offset(truncated.tail),
         },
         Wire::NodeAllocated(node) => Outcome::NodeAllocated(NodeId(node)),
+        Wire::WritersClosed(_) => Outcome::WritersClosed,
         Wire::JournalDeleted(_) => Outcome::JournalDeleted,
         Wire::MemberAnnounced(_) => Outcome::MemberAnnounced,
         Wire::EndpointSet(set) => Outcome::EndpointSet {

@@ -197,13 +197,15 @@ pub(in crate::codec) fn command() -> impl Strategy<Value = Command> {
             }
         });
     let over = option::of(number().prop_map(Writer));
+    let over = (over, number());
     let open_journal = (journal(), kind(), epoch(), option::of(offset()), over).prop_map(
-        |(journal, kind, epoch, expected, over)| OpenJournal {
+        |(journal, kind, epoch, expected, (over, opener))| OpenJournal {
             journal,
             kind,
             epoch,
             expected,
             over,
+            opener,
         },
     );
     let truncate = (journal(), epoch(), offset()).prop_map(|(journal, epoch, at)| Truncate {
@@ -220,6 +222,7 @@ pub(in crate::codec) fn command() -> impl Strategy<Value = Command> {
         }),
         open_worker.prop_map(Command::OpenWorker),
         open_journal.prop_map(Command::OpenJournal),
+        vec((journal_id(), token()), 0..4).prop_map(Command::CloseWriters),
         commit().prop_map(Command::CommitCheckpoint),
         takeover().prop_map(Command::Takeover),
         truncate.prop_map(Command::Truncate),
@@ -389,6 +392,7 @@ pub(in crate::codec) fn outcome() -> impl Strategy<Value = Outcome> {
         taken_over().prop_map(Outcome::TakenOver),
         offset().prop_map(|tail| Outcome::Truncated { tail }),
         number().prop_map(|node| Outcome::NodeAllocated(NodeId(node))),
+        Just(Outcome::WritersClosed),
         Just(Outcome::JournalDeleted),
         Just(Outcome::MemberAnnounced),
         number().prop_map(|generation| Outcome::EndpointSet { generation }),

@@ -110,6 +110,8 @@ impl State {
                     writer: Writer(0),
                 },
                 writer_from: Offset::ZERO,
+                writer_open: false,
+                opener: 0,
                 tail: Offset::ZERO,
                 cuts: 0,
                 scan: JournalScan::of(open.journal.journal.as_str(), open.kind),
@@ -123,7 +125,8 @@ impl State {
             });
         }
         let newest = journal.token.writer;
-        if let Some(over) = open.over.filter(|over| *over != newest) {
+        let own = journal.was_opened_by(open.opener);
+        if let Some(over) = open.over.filter(|over| *over != newest && !own) {
             return Err(Rejected::OpenedMeanwhile {
                 journal: open.journal.clone(),
                 over,
@@ -142,7 +145,7 @@ impl State {
         if known.is_none() {
             self.counters.next_journal += 1;
         }
-        journal.open(journal.next_token(open.epoch));
+        journal.open(journal.next_token(open.epoch), open.opener);
         let token = journal.token;
         self.put_journal(journal);
         changes.push(Change::Journal(id));
@@ -151,6 +154,28 @@ impl State {
             token,
             tail,
         }))
+    }
+
+    /// The journals that are being appended to, with their writers.
+    pub fn open_writers(&self) -> impl Iterator<Item = (JournalId, FencingToken)> {
+        let journals = self.journals.values();
+        let open = journals.filter(|journal| journal.writer_open);
+        open.map(|journal| (journal.id, journal.token))
+    }
+
+    pub(super) fn close_writers(
+        &mut self,
+        writers: &[(JournalId, FencingToken)],
+        changes: &mut Vec<Change>,
+    ) -> Outcome {
+        for (id, token) in writers {
+            if let Some(journal) = self.journals.get_mut(id)
+                && journal.close(*token)
+            {
+                changes.push(Change::Journal(*id));
+            }
+        }
+        Outcome::WritersClosed
     }
 
     /// Gives every journal of a worker a token under the worker's epoch, which fences all writers; answers their tails.
@@ -163,7 +188,7 @@ impl State {
         let mut fenced = BTreeMap::new();
         for (name, id) in &worker.journals {
             if let Some(journal) = self.journals.get_mut(id) {
-                journal.open(journal.next_token(worker.epoch));
+                journal.fence(journal.next_token(worker.epoch));
                 changes.push(Change::Journal(*id));
                 fenced.insert(name.clone(), (*id, journal.kind, journal.tail));
             }
@@ -200,7 +225,7 @@ impl State {
         if let Some(journal) = self.journals.get_mut(&id)
             && journal.cut(at)
         {
-            journal.open(journal.next_token(truncate.epoch));
+            journal.fence(journal.next_token(truncate.epoch));
             changes.push(Change::Cut { journal: id, at });
             changes.push(Change::Journal(id));
         }

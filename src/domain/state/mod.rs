@@ -177,6 +177,7 @@ impl State {
             Command::OpenJournal(open) => self.open_journal(open, changes),
             Command::CommitCheckpoint(commit) => self.commit_checkpoint(log_index, commit, changes),
             Command::Takeover(takeover) => self.take_over(log_index, takeover, changes),
+            Command::CloseWriters(writers) => Ok(self.close_writers(writers, changes)),
             Command::Truncate(truncate) => self.truncate(truncate, changes),
             Command::DeleteJournal(journal) => self.delete_journal(journal, changes),
             Command::AllocateNode => Ok(Outcome::NodeAllocated(self.allocate_node())),

@@ -34,19 +34,18 @@ struct AppendStream {
     under_way: usize,
     admission: StreamAdmission,
     settled: mpsc::UnboundedSender<Settled>,
-    /// Dropped before the client hears of the stream's end: who looks then finds the journal free.
     _writer: OpenWriter,
 }
 
-/// Serves an opened stream until the client has ended it and everything is durable, or something fails.
+/// Serves an opened stream until the client has ended it and everything is durable, which is true, or something fails.
 pub(in crate::node) async fn serve(
     (opened, log_index, writer): (OpenedJournal, u64, OpenWriter),
     queue: AppendQueue,
     admission: StreamAdmission,
     mut input: Streaming<pb::AppendRequest>,
-    output: mpsc::Sender<Result<pb::AppendResponse, Status>>,
+    output: &mpsc::Sender<Result<pb::AppendResponse, Status>>,
     mut stopping: watch::Receiver<bool>,
-) {
+) -> bool {
     let (settled, mut outcomes) = mpsc::unbounded_channel();
     let mut stream = AppendStream::new(opened, log_index, admission, settled, writer);
     // At most one append waits for admission; meanwhile nothing more is read.
@@ -61,7 +60,7 @@ pub(in crate::node) async fn serve(
                     room.send(Ok(stream.progress()));
                     Ok(())
                 }
-                Err(_) => return, // the client is gone
+                Err(_) => return false, // the client is gone
             },
             Some((append, permit)) = admitting.next() => {
                 stream.under_way += 1;
@@ -78,17 +77,18 @@ pub(in crate::node) async fn serve(
                 // The client is gone, or sent what is no message; what it sent before may still be committed.
                 Err(status) => {
                     let _ = output.try_send(Err(stream.told(status)));
-                    return;
+                    return false;
                 }
             },
             () = stops(&mut stopping) => Err(NodeError::LeaderLost { why: "this node is stopping".to_owned() }),
-            () = output.closed() => return,
+            () = output.closed() => return false,
         };
         if let Err(error) = step {
             let _ = output.send(Err(stream.told(error.into()))).await;
-            return;
+            return false;
         }
     }
+    true
 }
 
 impl AppendStream {

@@ -1,4 +1,4 @@
-//! Which append streams are open at this node: what tells a journal that is being written from one that is not.
+//! Which append streams are open at this node: what tells a writer that is somewhere from one that is lost.
 
 use std::{
     collections::BTreeSet,
@@ -36,12 +36,9 @@ impl OpenWriters {
         }
     }
 
-    /// The tokens of the streams of a journal. An older one is fenced, and has not heard of it yet.
-    pub(in crate::node) fn of(&self, journal: JournalId) -> Vec<FencingToken> {
-        let from = (journal, FencingToken::default());
-        let open = self.lock();
-        let streams = open.range(from..).take_while(|(of, _)| *of == journal);
-        streams.map(|(_, token)| *token).collect()
+    /// The open streams. One that was fenced, and has not heard of it yet, is among them.
+    pub(in crate::node) fn all(&self) -> BTreeSet<(JournalId, FencingToken)> {
+        self.lock().clone()
     }
 }
 
@@ -57,7 +54,7 @@ mod tests {
     use crate::domain::{Epoch, Writer};
 
     #[test]
-    fn a_stream_counts_until_it_is_dropped_and_only_for_its_journal() {
+    fn a_stream_counts_until_it_is_dropped() {
         let token = |writer| FencingToken {
             epoch: Epoch(1),
             writer: Writer(writer),
@@ -65,12 +62,12 @@ mod tests {
         let writers = OpenWriters::default();
         let first = writers.enter(JournalId(7), token(1));
         let second = writers.enter(JournalId(7), token(2));
-        let _other = writers.enter(JournalId(8), token(9));
-        assert_eq!(writers.of(JournalId(7)), [token(1), token(2)]);
-        assert_eq!(writers.of(JournalId(6)), []);
+        let open = || writers.all().into_iter().collect::<Vec<_>>();
+        let at_seven = |writer| (JournalId(7), token(writer));
+        assert_eq!(open(), [at_seven(1), at_seven(2)]);
         drop(first);
-        assert_eq!(writers.of(JournalId(7)), [token(2)]);
+        assert_eq!(open(), [at_seven(2)]);
         drop(second);
-        assert_eq!(writers.of(JournalId(7)), []);
+        assert_eq!(open(), []);
     }
 }

@@ -17,7 +17,7 @@ pub(super) fn journal_stat(state: &State, journal: &Journal) -> pb::JournalStat 
         tail: journal.tail.0,
         token: Some(token_to_pb(journal.token)),
         cuts: journal.cuts,
-        appending: false,
+        appending: journal.writer_open,
         restart_cut: None,
     }
 }

@@ -13,7 +13,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
-    codec::{CodecError, wire::answers_to_pb},
+    codec::{
+        CodecError,
+        wire::{answers_to_pb, writer_to_pb},
+    },
     domain::{Command, Outcome},
     env::task,
     node::{
@@ -103,7 +106,8 @@ impl pb::forward_server::Forward for Forward {
     ) -> Result<Response<pb::WritersResponse>, Status> {
         let request = request.into_inner();
         self.running(request.header.as_ref())?;
-        let writers = super::writers::here(&self.shared, &request.journals);
+        let open = self.shared.writers.all();
+        let writers = open.into_iter().map(writer_to_pb).collect();
         Ok(Response::new(pb::WritersResponse { writers }))
     }
 

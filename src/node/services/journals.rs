@@ -1,21 +1,21 @@
 //! `dos.v1.Journals`: append streams, reads, and what journals there are.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::stream::BoxStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{convert::journal_stat, deadline, reads, workers::workers_of, writers};
+use super::{convert::journal_stat, deadline, reads, workers::workers_of};
 use crate::{
     codec::{
         CodecError,
         wire::{journal_from_pb, kind_from_pb, token_to_pb},
     },
     domain::{
-        Command, Epoch, JournalId, JournalRef, Offset, OffsetRange, OpenJournal, OpenedJournal,
-        Outcome, Writer,
+        Command, Epoch, FencingToken, JournalId, JournalRef, Offset, OffsetRange, OpenJournal,
+        OpenedJournal, Outcome, Writer,
     },
     env::{task, time::Instant},
     node::{
@@ -29,6 +29,8 @@ use crate::{
 
 /// Bytes per message of a read.
 const READ_BYTES: usize = 512 * 1024;
+/// How long the end of a stream waits for the record of it.
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 /// Messages of a read that wait for a slow reader.
 const READ_AHEAD: usize = 4;
 
@@ -80,15 +82,19 @@ impl pb::journals_server::Journals for Journals {
         task::spawn(async move {
             shared.metrics.streams(1);
             let stopping = shared.stopping.subscribe();
-            append::serve(
+            let ended = (opened.journal, opened.token);
+            let in_order = append::serve(
                 (opened, log_index, writer),
                 running.queue.clone(),
                 admission,
                 input,
-                output,
+                &output,
                 stopping,
             )
             .await;
+            if in_order {
+                close(&running, ended).await;
+            }
             shared.metrics.streams(-1);
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
@@ -160,7 +166,7 @@ impl pb::journals_server::Journals for Journals {
         let request = request.into_inner();
         let running = self.shared.running()?;
         let served = reads::reach(&running, request.floor, until).await?;
-        let mut journals: Vec<pb::JournalStat> = {
+        let journals = {
             let state = running.router.group().view().read();
             let workers = workers_of(&state, &request.job, &request.worker)?;
             let cuts = match workers.as_slice() {
@@ -176,9 +182,6 @@ impl pb::journals_server::Journals for Journals {
             };
             journals.filter_map(stat).collect()
         };
-        if request.writers {
-            writers::mark(&self.shared, &running, &mut journals).await;
-        }
         let (applied_index, stale) = (served.applied_index, served.stale);
         Ok(Response::new(pb::ListJournalsResponse {
             journals,
@@ -248,6 +251,15 @@ impl Journals {
     }
 }
 
+/// Says that a writer has ended, before its client hears of the stream's end: who looks then finds the journal free.
+async fn close(running: &Running, writer: (JournalId, FencingToken)) {
+    let close = Command::CloseWriters(vec![writer]);
+    let until = Instant::now() + CLOSE_WITHIN;
+    if let Err(error) = running.router.propose(close, until).await {
+        tracing::debug!(%error, "a writer that ended is closed later, as a lost one");
+    }
+}
+
 /// Opens a journal; answers the log index of that, too.
 async fn open_journal(
     running: &Running,
@@ -260,6 +272,7 @@ async fn open_journal(
         epoch: Epoch(open.epoch),
         expected: open.expected_offset.map(Offset),
         over: open.over.map(Writer),
+        opener: open.opener,
     };
     let proposed = running
         .router

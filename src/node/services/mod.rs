@@ -10,7 +10,6 @@ mod journals;
 mod raft;
 mod reads;
 mod workers;
-mod writers;
 
 use std::{sync::Arc, time::Duration};
 

@@ -67,6 +67,7 @@ impl Bench {
             epoch,
             expected: None,
             over: None,
+            opener: 0,
         }));
         match opened {
             Outcome::JournalOpened(opened) => opened,

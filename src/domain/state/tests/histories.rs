@@ -267,6 +267,7 @@ fn an_open_over_a_writer_is_refused_once_another_was_opened() {
             epoch: Epoch(1),
             expected: None,
             over: Some(Writer(writer)),
+            opener: 0,
         })
     };
     let mut bench = Bench::default();
@@ -281,6 +282,51 @@ fn an_open_over_a_writer_is_refused_once_another_was_opened() {
     bench.accept(&over(1));
     bench.accept(&over(2));
     bench.refuse(&over(1));
+}
+
+#[test]
+fn an_open_whose_answer_was_lost_is_not_another_one_to_its_own_opener() {
+    let over = |opener| {
+        Command::OpenJournal(OpenJournal {
+            journal: "j/a/x".parse().unwrap(),
+            kind: JournalKind::Ops,
+            epoch: Epoch(1),
+            expected: None,
+            over: Some(Writer(0)),
+            opener,
+        })
+    };
+    let mut bench = Bench::default();
+    bench.open_worker("j/a");
+    bench.accept(&over(7));
+    bench.refuse(&over(8));
+    bench.refuse(&over(0));
+    bench.accept(&over(7));
+    bench.open("j/a/x", 1);
+    bench.refuse(&over(7));
+}
+
+#[test]
+fn a_writer_is_open_until_it_is_closed_or_fenced_and_again_when_it_appends() {
+    let mut bench = Bench::default();
+    bench.open_worker("j/a");
+    let open = |bench: &Bench| bench.state.open_writers().collect::<Vec<_>>();
+    let first = bench.open("j/a/x", 1);
+    let second = bench.open("j/a/x", 1);
+    let close = |token| Command::CloseWriters(vec![(second.journal, token)]);
+    bench.accept(&close(first.token));
+    assert_eq!(
+        open(&bench),
+        [(second.journal, second.token)],
+        "not the newest"
+    );
+    bench.accept(&close(second.token));
+    assert_eq!(open(&bench), []);
+    bench.append(&second, 0, "it lives").unwrap();
+    assert_eq!(open(&bench), [(second.journal, second.token)]);
+    bench.take_over("j/a", RestorePoint::Latest);
+    assert_eq!(open(&bench), []);
+    bench.accept(&Command::CloseWriters(vec![(JournalId(99), first.token)]));
 }
 
 #[test]

@@ -114,6 +114,7 @@ fn open_journal(journal: &str, epoch: u64, expected: Option<u64>) -> Command {
         epoch: Epoch(epoch),
         expected: expected.map(Offset),
         over: None,
+        opener: 0,
     })
 }
 

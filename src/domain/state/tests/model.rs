@@ -51,6 +51,9 @@ pub(super) struct ToldJournal {
     pub(super) kind: JournalKind,
     pub(super) bytes: Vec<(u8, FencingToken)>,
     pub(super) token: FencingToken,
+    /// The newest writer has been heard of since it ended, or has not ended.
+    pub(super) writer_open: bool,
+    opener: u64,
     pub(super) cuts: u64,
 }
 
@@ -107,6 +110,8 @@ impl ToldJournal {
 
     fn next_writer(&mut self, epoch: u64) {
         self.token = token(epoch, self.token.writer.0 + 1);
+        self.writer_open = false;
+        self.opener = 0;
     }
 
     fn cut(&mut self, at: u64) -> bool {
@@ -136,10 +141,16 @@ impl World {
                     let bytes = append.data.iter().map(|byte| (*byte, append.token));
                     let journal = self.by_number_mut(append.journal).unwrap();
                     journal.bytes.extend(bytes);
+                    journal.writer_open = true;
                 }
             }
             Command::OpenWorker(open) => self.tell_worker(log_index, open),
             Command::OpenJournal(open) => self.tell_open(open),
+            Command::CloseWriters(writers) => {
+                for journal in &mut self.journals {
+                    journal.writer_open &= !writers.contains(&(journal.id, journal.token));
+                }
+            }
             Command::CommitCheckpoint(commit) => self.tell_checkpoint(log_index, commit),
             Command::Takeover(takeover) => self.tell_takeover(log_index, takeover),
             Command::Truncate(truncate) => {
@@ -199,11 +210,15 @@ impl World {
                 kind: open.kind,
                 bytes: Vec::new(),
                 token: token(0, 0),
+                writer_open: false,
+                opener: 0,
                 cuts: 0,
             });
         }
         let journal = self.journal_mut(&open.journal).unwrap();
         journal.next_writer(open.epoch.0);
+        journal.writer_open = true;
+        journal.opener = open.opener;
     }
 
     fn tell_delete(&mut self, name: &JournalRef) {
@@ -341,7 +356,7 @@ impl World {
     /// Is the command refused? Never asked of appends.
     fn check(&self, command: &Command) -> Result<(), Rejected> {
         match command {
-            Command::Append(_) | Command::AllocateNode => Ok(()),
+            Command::Append(_) | Command::CloseWriters(_) | Command::AllocateNode => Ok(()),
             Command::OpenWorker(open) => match (self.worker(&open.worker), open.epoch) {
                 (Ok(worker), Some(held)) => worker.fence(held),
                 (Err(_), Some(_)) => Err(Rejected::UnknownWorker {
@@ -399,8 +414,10 @@ impl World {
             });
         }
         let newest = known.map_or(Writer(0), |known| known.token.writer);
+        let own = known.is_some_and(|known| open.opener > 0 && known.opener == open.opener);
         if let Some(over) = open.over
             && over != newest
+            && !own
         {
             return Err(Rejected::OpenedMeanwhile {
                 journal: open.journal.clone(),
@@ -614,6 +631,7 @@ impl Model {
                     endpoint: world.worker(worker).unwrap().endpoint(),
                 })
             }
+            Command::CloseWriters(_) => Outcome::WritersClosed,
             Command::Truncate(truncate) => Outcome::Truncated { tail: truncate.at },
             Command::DeleteJournal(_) => Outcome::JournalDeleted,
             Command::AllocateNode => Outcome::NodeAllocated(NodeId(world.nodes_given)),

@@ -193,8 +193,14 @@ impl Run {
             let journal = self.state.journal(&told.name).unwrap();
             prop_assert_eq!(journal.tail.0, told.tail());
             prop_assert_eq!(journal.token, told.token);
+            prop_assert_eq!(journal.writer_open, told.writer_open);
             prop_assert_eq!(journal.kind, told.kind);
             prop_assert_eq!(journal.cuts, told.cuts);
+            let open = self.state.open_writers();
+            let is_open = open
+                .into_iter()
+                .any(|writer| writer == (told.id, told.token));
+            prop_assert_eq!(is_open, told.writer_open);
             let bytes: Vec<_> = told.bytes.iter().map(|(byte, _)| *byte).collect();
             let stored = self.store.bytes.get(&journal.id).cloned();
             prop_assert_eq!(stored.unwrap_or_default(), bytes);
@@ -308,6 +314,7 @@ fn the_state_agrees_with_a_naive_model() {
         "UnknownWorker",
         "WorkerOpened",
         "WriterFenced",
+        "WritersClosed",
         "WrongKind",
         "WrongOffset",
     ];

@@ -92,6 +92,7 @@ fn opens_of_journals_are_refused() {
             epoch: Epoch(2),
             expected: expected.map(Offset),
             over: None,
+            opener: 0,
         })
     };
     let wrong_kind = || Rejected::WrongKind {

@@ -48,8 +48,17 @@ pub(super) struct AppendStep {
 #[derive(Debug, Clone)]
 pub(super) enum Step {
     OpenWorker(usize, Option<Held>),
-    OpenJournal(usize, usize, JournalKind, Held, Option<At>, Option<Held>),
+    /// The last two: over which writer, and who opens.
+    OpenJournal(
+        usize,
+        usize,
+        JournalKind,
+        Held,
+        Option<At>,
+        (Option<Held>, u64),
+    ),
     Append(Vec<AppendStep>),
+    Close(Vec<(u64, Held)>),
     Commit(usize, Held, Id, Vec<(usize, At)>),
     /// The last says whether it moves the worker, and to which port.
     Takeover(usize, Option<Held>, Option<Option<Id>>, Option<u64>),
@@ -116,9 +125,10 @@ pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
     let point = option::weighted(0.7, option::weighted(0.6, id()));
     let step = prop_oneof![
         4 => (worker(), option::of(held())).prop_map(|(w, h)| Step::OpenWorker(w, h)),
-        8 => (worker(), journal(), kind, held(), option::of(at()), option::weighted(0.3, held()))
+        8 => (worker(), journal(), kind, held(), option::of(at()), (option::weighted(0.3, held()), 0..3u64))
             .prop_map(|(w, j, kind, h, at, over)| Step::OpenJournal(w, j, kind, h, at, over)),
         24 => vec(append_step(), 1..4).prop_map(Step::Append),
+        4 => vec((1..6u64, held()), 1..3).prop_map(Step::Close),
         8 => (worker(), held(), id(), offsets).prop_map(|(w, h, id, at)| Step::Commit(w, h, id, at)),
         4 => (worker(), option::of(held()), point, option::of(1..4u64))
             .prop_map(|(w, h, p, port)| Step::Takeover(w, h, p, port)),
@@ -141,7 +151,14 @@ pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 fn prologue(steps: usize) -> Vec<Step> {
     let open = |worker, journal| {
-        Step::OpenJournal(worker, journal, JournalKind::Ops, Held::Newest, None, None)
+        Step::OpenJournal(
+            worker,
+            journal,
+            JournalKind::Ops,
+            Held::Newest,
+            None,
+            (None, 0),
+        )
     };
     let mut all = vec![
         Step::OpenWorker(0, None),
@@ -238,21 +255,32 @@ impl World {
         }
     }
 
-    fn append(&self, step: &AppendStep, fill: u8) -> Append {
-        let id = JournalId(step.journal);
-        let told = self.journals.iter().find(|journal| journal.id == id);
+    fn token(&self, journal: u64, held: Held) -> FencingToken {
+        let mut journals = self.journals.iter();
+        let told = journals.find(|told| told.id == JournalId(journal));
         let newest = told.map_or(token(1, 1), |journal| journal.token);
         let (epoch, writer) = (newest.epoch.0, newest.writer.0);
-        let held = match step.held {
+        match held {
             Held::Newest => newest,
             Held::OlderEpoch => token(epoch - 1, writer),
             Held::NewerEpoch => token(epoch + 1, writer),
             Held::OlderWriter => token(epoch, writer - 1),
             Held::NewerWriter => token(epoch, writer + 1),
-        };
+        }
+    }
+
+    fn close(&self, writers: &[(u64, Held)]) -> Command {
+        let writer =
+            |(journal, held): &(u64, Held)| (JournalId(*journal), self.token(*journal, *held));
+        Command::CloseWriters(writers.iter().map(writer).collect())
+    }
+
+    fn append(&self, step: &AppendStep, fill: u8) -> Append {
+        let id = JournalId(step.journal);
+        let told = self.journals.iter().find(|journal| journal.id == id);
         Append {
-            journal: JournalId(step.journal),
-            token: held,
+            journal: id,
+            token: self.token(step.journal, step.held),
             at: step.at.seen_from(told.map_or(0, ToldJournal::tail)),
             data: (0..step.bytes)
                 .map(|at| fill ^ at.to_le_bytes()[0])
@@ -290,18 +318,20 @@ impl Step {
                 epoch: held.map(|held| world.epoch(*worker, held)),
                 at_unix_ms,
             }),
-            Self::OpenJournal(worker, journal, kind, held, expected, over) => {
+            Self::OpenJournal(worker, journal, kind, held, expected, (over, opener)) => {
                 Command::OpenJournal(OpenJournal {
                     journal: worker_ref(*worker).journal(journal_name(*journal)),
                     kind: *kind,
                     epoch: world.epoch(*worker, *held),
                     expected: expected.map(|at| world.offset(*worker, *journal, at)),
                     over: over.map(|over| world.writer(*worker, *journal, over)),
+                    opener: *opener,
                 })
             }
             Self::Append(steps) => {
                 batch(steps.iter().map(|step| world.append(step, fill)).collect())
             }
+            Self::Close(writers) => world.close(writers),
             Self::Commit(worker, held, id, offsets) => {
                 world.commit((*worker, *held), *id, offsets, at_unix_ms)
             }

@@ -119,6 +119,7 @@ impl Driver {
             kind: JournalKind::Ops,
             expected: None,
             over: None,
+            opener: 0,
         }));
         let Outcome::JournalOpened(opened) = outcome else {
             panic!("{outcome:?}");
