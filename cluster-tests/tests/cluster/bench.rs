@@ -61,3 +61,28 @@ async fn a_cluster_that_is_there_is_measured_too_and_what_was_acknowledged_is_in
     assert!(bytes as f64 >= counted * 0.9, "{bytes} bytes, {run}");
     cluster.finish().await;
 }
+
+/// Quick, where a figure only has to be there.
+const QUICK: [&str; 6] = [
+    "--start-nodes",
+    "3",
+    "--warm-up",
+    "200ms",
+    "--measure",
+    "300ms",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_legacy_port_is_measured_as_its_workers_use_it() {
+    let arguments = [&["bench", "W6", "--writers", "4"][..], &QUICK].concat();
+    let [run] = lines(&cli("", &arguments).await.done().stdout)
+        .try_into()
+        .unwrap();
+    assert_eq!(run["workload"], "W6");
+    assert_eq!((&run["errors"], &run["conns"]), (&0.into(), &4.into()));
+    assert!(run["ops_s"].as_f64().unwrap() > 10.0, "{run}");
+    let cluster = TestCluster::start(1).await;
+    let refused = cluster.cli(&["bench", "W6"]).await;
+    refused.exits_with(2, &["cannot measure W6", "--legacy-endpoints"]);
+    cluster.finish().await;
+}

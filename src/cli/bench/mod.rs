@@ -1,29 +1,31 @@
 //! `dos-cluster bench`: how fast a cluster is, and what that costs. One line of JSON for each run, on stdout; a table on stderr.
 
+mod cluster;
+mod latency;
+mod legacy;
+mod line;
 mod load;
+mod native;
 mod payload;
 mod record;
 mod usage;
 mod workload;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 
 use super::{
     Context, arguments,
-    dev::{self, DevNode, Layout},
-    exit::{self, Exit, Failure},
+    exit::{Exit, Failure},
     signals,
 };
-use crate::{
-    client::Client,
-    domain::{JobName, WorkerName, WorkerRef},
-    env::{fs, rng, time::Duration},
-};
+use crate::{client::Client, env::time::Duration};
+use cluster::{Cluster, Meter};
+use line::{Head, Line};
+use load::{Load, Times};
 use payload::Pool;
-use record::{Reading, Record, Used};
-use usage::Usage;
+use record::Record;
 use workload::{Name, Shape};
 
 /// Measure appends: how many a second, how late they are durable, and what the servers use for it
@@ -34,7 +36,7 @@ Examples:
   dos-cluster bench W3 --endpoints n1:7420,n2:7420,n3:7420 --measure 60s
   dos-cluster bench W2 --start-nodes 3 --writers 64 --window 16 --payload 256
 
-Writers keep their windows full; an append counts once a majority has fsynced it. Without workloads: W1 to W5. What was
+Writers keep their windows full; an append counts once a majority has fsynced it. Without workloads: W1 to W6. What was
 written to a cluster given by --endpoints stays there, as worker w of a job bench-...")]
 pub(super) struct Bench {
     /// What to measure
@@ -46,6 +48,14 @@ pub(super) struct Bench {
     /// Where started servers keep their data; removed behind each workload [default: a temporary directory]
     #[arg(long, value_name = "DIR", requires = "start_nodes")]
     dir: Option<PathBuf>,
+    /// Where W6 finds legacy ports of the cluster at --endpoints
+    #[arg(
+        long,
+        value_name = "HOST:PORT,...",
+        value_delimiter = ',',
+        conflicts_with = "start_nodes"
+    )]
+    legacy_endpoints: Vec<String>,
     /// How long is measured
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = arguments::positive_duration)]
     measure: Duration,
@@ -66,7 +76,7 @@ pub(super) struct Bench {
     connections: u16,
 }
 
-const ALL: [Name; 5] = [Name::W1, Name::W2, Name::W3, Name::W4, Name::W5];
+const ALL: [Name; 6] = [Name::W1, Name::W2, Name::W3, Name::W4, Name::W5, Name::W6];
 
 impl Bench {
     pub(super) async fn run(self, context: &Context) -> Result<Exit, Failure> {
@@ -75,20 +85,13 @@ impl Bench {
                 .output
                 .talk("note: this program was built without optimisation (`cargo build --release` is with it)");
         }
-        let workloads = match self.workloads.is_empty() {
-            true => ALL.to_vec(),
-            false => self.workloads.clone(),
-        };
+        let workloads = self.chosen()?;
         let pool = Pool::new();
-        let mut records = Vec::new();
+        let mut lines = Vec::new();
         let stop = signals::stop_signal()?;
         let all = async {
             for workload in workloads {
-                let record = self.one(context, workload, &pool).await?;
-                let line = serde_json::to_string(&record)
-                    .map_err(|error| Failure::error(format!("cannot write JSON: {error}")))?;
-                context.output.raw(format!("{line}\n").as_bytes())?;
-                records.push(record);
+                self.one(context, workload, &pool, &mut lines).await?;
             }
             Ok(Exit::Done)
         };
@@ -96,10 +99,23 @@ impl Bench {
             ended = all => ended,
             () = stop => Err(Failure::error("a signal stopped the measurement before its end")),
         };
-        if !records.is_empty() {
-            context.output.talk(&Record::table(&records));
-        }
+        Line::tables(&lines, &context.output);
         ended
+    }
+
+    /// What is measured; refused before anything is, if it cannot be.
+    fn chosen(&self) -> Result<Vec<Name>, Failure> {
+        let has_legacy = self.start_nodes.is_some() || !self.legacy_endpoints.is_empty();
+        if self.workloads.is_empty() {
+            let all = ALL.into_iter();
+            return Ok(all.filter(|name| has_legacy || *name != Name::W6).collect());
+        }
+        if self.workloads.contains(&Name::W6) && !has_legacy {
+            let failure =
+                Failure::usage("cannot measure W6: where the legacy ports are is not known");
+            return Err(failure.try_next("--legacy-endpoints HOST:PORT,... or --start-nodes 3"));
+        }
+        Ok(self.workloads.clone())
     }
 
     fn shape(&self, workload: Name) -> Shape {
@@ -111,91 +127,60 @@ impl Bench {
         }
     }
 
-    async fn one(&self, context: &Context, workload: Name, pool: &Pool) -> Result<Record, Failure> {
-        let Some(count) = self.start_nodes else {
-            return self.measure(context, workload, pool, None).await;
-        };
-        let dir = match &self.dir {
-            Some(dir) => dir.clone(),
-            None => {
-                std::env::temp_dir().join(format!("dos-cluster-bench-{:08x}", rng::u64() >> 32))
-            }
-        };
-        let mut servers = Vec::new();
-        let record = async {
-            let layout = Layout::open(&dir, Some(count), None)?;
-            dev::start_cluster(context, &layout, &mut servers).await?;
-            let local = Local {
-                dir: &dir,
-                endpoints: layout.endpoints(),
-                pids: servers.iter().filter_map(DevNode::pid).collect(),
-            };
-            self.measure(context, workload, pool, Some(&local)).await
+    fn times(&self) -> Times {
+        Times {
+            warm_up: self.warm_up,
+            measured: self.measure,
         }
-        .await;
-        dev::stop_all(&mut servers, context).await;
-        fs::remove_dir_all(&dir).map_err(|error| exit::cannot("remove", &dir, &error))?;
-        record
     }
 
-    async fn measure(
+    /// One workload on a cluster of its own, or on the one that is given.
+    async fn one(
         &self,
         context: &Context,
         workload: Name,
         pool: &Pool,
-        local: Option<&Local<'_>>,
+        lines: &mut Vec<Line>,
+    ) -> Result<(), Failure> {
+        let cluster = match self.start_nodes {
+            Some(nodes) => Cluster::start(context, self.dir.as_deref(), nodes).await?,
+            None => Cluster::given(context, &self.legacy_endpoints),
+        };
+        let measured = async {
+            let line = Line::of(&self.appends(&cluster, workload, pool).await?)?;
+            line.print(&context.output)?;
+            lines.push(line);
+            Ok(())
+        }
+        .await;
+        let ended = cluster.end().await;
+        measured.and(ended)
+    }
+
+    fn clients(&self, cluster: &Cluster) -> Result<Vec<Client>, Failure> {
+        (0..self.connections).map(|_| cluster.client()).collect()
+    }
+
+    /// Writers that append.
+    async fn appends(
+        &self,
+        cluster: &Cluster,
+        workload: Name,
+        pool: &Pool,
     ) -> Result<Record, Failure> {
         let shape = self.shape(workload);
-        let endpoints = local.map_or(&context.endpoints, |local| &local.endpoints);
-        let clients: Vec<Client> = (0..self.connections)
-            .map(|_| context.client_of(endpoints))
-            .collect::<Result<_, _>>()?;
-        let job = format!("bench-{:08x}", rng::u64() >> 32);
-        let worker = WorkerRef {
-            job: JobName::new(&job).map_err(|error| Failure::error(error.to_string()))?,
-            worker: WorkerName::new("w").map_err(|error| Failure::error(error.to_string()))?,
+        let mut meter = Meter::new(cluster);
+        let (load, conns) = if workload == Name::W6 {
+            let writers = legacy::open(&cluster.legacy, shape).await?;
+            (Load::start(writers, shape, pool), shape.writers)
+        } else {
+            let clients = self.clients(cluster)?;
+            let writers = native::open(&clients, &native::fresh_worker()?, shape).await?;
+            (Load::start(writers, shape, pool), clients.len())
         };
-        let times = (self.warm_up, self.measure);
-        let device = || {
-            rustix::fs::sync();
-            local.map_or(0, |local| usage::device_write_bytes(local.dir))
-        };
-        let before = device();
-        let mut readings = Vec::new();
-        let mut at = || readings.push(local.map(Local::read));
-        let outcome = load::run(&clients, &worker, shape, times, pool, &mut at).await?;
-        let device_bytes = device().saturating_sub(before);
-        let mut readings = readings.into_iter().flatten();
-        let used = readings.next().zip(readings.next());
-        let used = used.map(|(before, after)| Used {
-            before,
-            after,
-            device_bytes,
-        });
-        let (nodes, conns) = (endpoints.len(), clients.len());
-        Ok(Record::of(
-            workload,
-            shape,
-            (nodes, conns),
-            &outcome,
-            used.as_ref(),
-        ))
-    }
-}
-
-/// Servers that this command has started.
-struct Local<'a> {
-    dir: &'a Path,
-    endpoints: Vec<String>,
-    pids: Vec<u32>,
-}
-
-impl Local<'_> {
-    fn read(&self) -> Reading {
-        Reading {
-            servers: self.pids.iter().map(|pid| Usage::of(*pid)).collect(),
-            client_cpu_s: Usage::of(std::process::id()).cpu_s,
-            machine_cpu_s: usage::machine_cpu_s(),
-        }
+        let outcome = load.run(self.times(), || meter.read()).await;
+        let used = meter.used();
+        let head = Head::new(workload, cluster);
+        Ok(Record::new(head, shape, conns, &outcome, used.as_ref()))
     }
 }

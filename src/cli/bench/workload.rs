@@ -21,6 +21,9 @@ pub(super) enum Name {
     /// 256 writers, 4 appends in flight each, 1 KiB
     #[value(name = "W5")]
     W5,
+    /// W3 through the legacy port of the nodes, a connection each
+    #[value(name = "W6")]
+    W6,
 }
 
 /// How the load is shaped.
@@ -39,7 +42,7 @@ impl Name {
         let (writers, window, payload) = match self {
             Self::W1 => (1, 1, 1 << 10),
             Self::W2 => (16, 64, 128),
-            Self::W3 => (16, 32, 4 << 10),
+            Self::W3 | Self::W6 => (16, 32, 4 << 10),
             Self::W4 => (4, 8, 64 << 10),
             Self::W5 => (256, 4, 1 << 10),
         };

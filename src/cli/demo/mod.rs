@@ -11,7 +11,7 @@ mod story;
 mod wordcount;
 mod worker;
 
-pub(super) use legacy::DemoLegacyWorker;
+pub(super) use legacy::{DemoLegacyWorker, dos_client};
 
 use std::path::PathBuf;
 

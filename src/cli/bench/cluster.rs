@@ -1,0 +1,161 @@
+//! The cluster that is measured: one that is there, or fresh servers on this machine that go when they are measured.
+
+use std::path::{Path, PathBuf};
+
+use super::usage::{self, Usage};
+use crate::{
+    cli::{
+        Context,
+        dev::{self, DevNode, Layout},
+        exit::{self, Failure},
+    },
+    client::Client,
+    env::{fs, rng},
+};
+
+/// A cluster, and what is known of its servers.
+#[derive(Debug)]
+pub(super) struct Cluster {
+    context: Context,
+    /// Client addresses.
+    pub(super) endpoints: Vec<String>,
+    /// Where legacy workers are served.
+    pub(super) legacy: Vec<String>,
+    servers: Option<Servers>,
+}
+
+/// Servers that this command has started.
+#[derive(Debug)]
+pub(super) struct Servers {
+    dir: PathBuf,
+    layout: Layout,
+    nodes: Vec<DevNode>,
+}
+
+impl Cluster {
+    /// The cluster that the command line names.
+    pub(super) fn given(context: &Context, legacy: &[String]) -> Self {
+        Self {
+            context: context.clone(),
+            endpoints: context.endpoints.clone(),
+            legacy: legacy.to_vec(),
+            servers: None,
+        }
+    }
+
+    /// Starts so many servers in a directory, a temporary one if none is given.
+    pub(super) async fn start(
+        context: &Context,
+        dir: Option<&Path>,
+        nodes: u16,
+    ) -> Result<Self, Failure> {
+        let dir = dir.map_or_else(temporary, Path::to_owned);
+        let mut servers = Servers {
+            layout: Layout::open(&dir, Some(nodes), None)?,
+            dir,
+            nodes: Vec::new(),
+        };
+        let started = dev::start_cluster(context, &servers.layout, &mut servers.nodes).await;
+        let cluster = Self {
+            context: context.clone(),
+            endpoints: servers.layout.endpoints(),
+            legacy: servers.layout.legacy_addresses(),
+            servers: Some(servers),
+        };
+        match started {
+            Ok(_) => Ok(cluster),
+            Err(failure) => {
+                cluster.end().await?;
+                Err(failure)
+            }
+        }
+    }
+
+    /// A client with connections of its own.
+    pub(super) fn client(&self) -> Result<Client, Failure> {
+        self.context.client_of(&self.endpoints)
+    }
+
+    /// Stops the servers that were started, and removes their data.
+    pub(super) async fn end(self) -> Result<(), Failure> {
+        let Some(mut servers) = self.servers else {
+            return Ok(());
+        };
+        dev::stop_all(&mut servers.nodes, &self.context).await;
+        let dir = &servers.dir;
+        fs::remove_dir_all(dir).map_err(|error| exit::cannot("remove", dir, &error))
+    }
+
+    /// What has been used so far; none of servers that are not ours.
+    fn read(&self) -> Option<Reading> {
+        let servers = self.servers.as_ref()?;
+        let pids = servers.nodes.iter().filter_map(DevNode::pid);
+        Some(Reading {
+            servers: pids.map(Usage::of).collect(),
+            client_cpu_s: Usage::of(std::process::id()).cpu_s,
+            machine_cpu_s: usage::machine_cpu_s(),
+        })
+    }
+
+    /// Bytes on the device that holds the data of our servers, once everything is there.
+    fn device_bytes(&self) -> u64 {
+        rustix::fs::sync();
+        let servers = self.servers.as_ref();
+        servers.map_or(0, |servers| usage::device_write_bytes(&servers.dir))
+    }
+}
+
+/// A directory that is not there yet.
+pub(super) fn temporary() -> PathBuf {
+    std::env::temp_dir().join(format!("dos-cluster-bench-{:08x}", rng::u64() >> 32))
+}
+
+/// What was used at one moment.
+#[derive(Debug, Clone)]
+pub(super) struct Reading {
+    pub(super) servers: Vec<Usage>,
+    pub(super) client_cpu_s: f64,
+    pub(super) machine_cpu_s: f64,
+}
+
+/// What was used between two moments, and written to the device in the whole run.
+#[derive(Debug)]
+pub(super) struct Used {
+    pub(super) before: Reading,
+    pub(super) after: Reading,
+    pub(super) device_bytes: u64,
+}
+
+/// Reads what is used over one run: made before it, read at both ends of what counts.
+#[derive(Debug)]
+pub(super) struct Meter<'a> {
+    cluster: &'a Cluster,
+    device_bytes: u64,
+    readings: Vec<Reading>,
+}
+
+impl<'a> Meter<'a> {
+    pub(super) fn new(cluster: &'a Cluster) -> Self {
+        Self {
+            cluster,
+            device_bytes: cluster.device_bytes(),
+            readings: Vec::new(),
+        }
+    }
+
+    pub(super) fn read(&mut self) {
+        self.readings.extend(self.cluster.read());
+    }
+
+    /// What was used between the first reading and the last; none of servers that are not ours.
+    pub(super) fn used(self) -> Option<Used> {
+        let before = self.readings.first()?.clone();
+        let after = self.readings.last()?.clone();
+        let device_bytes = self.cluster.device_bytes();
+        Some(Used {
+            before,
+            after,
+            device_bytes: device_bytes.saturating_sub(self.device_bytes),
+        })
+    }
+}
