@@ -2,10 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use super::usage::{self, Usage};
+use super::{
+    cold,
+    usage::{self, Usage},
+};
 use crate::{
     cli::{
-        Context,
+        Context, demo,
         dev::{self, DevNode, Layout},
         exit::{self, Failure},
     },
@@ -84,6 +87,67 @@ impl Cluster {
         dev::stop_all(&mut servers.nodes, &self.context).await;
         let dir = &servers.dir;
         fs::remove_dir_all(dir).map_err(|error| exit::cannot("remove", dir, &error))
+    }
+
+    /// Whether this command has started the servers, and so may do anything to them.
+    pub(super) fn is_ours(&self) -> bool {
+        self.servers.is_some()
+    }
+
+    /// A directory for files of this command's own, which is not there yet.
+    pub(super) fn scratch(&self) -> PathBuf {
+        let servers = self.servers.as_ref();
+        servers.map_or_else(temporary, |servers| servers.dir.join("scratch"))
+    }
+
+    /// Restarts our servers in order, and drops what the page cache holds of their files: whatever is read next comes from the disk.
+    pub(super) async fn restart_cold(&mut self) -> Result<(), Failure> {
+        let Some(servers) = &mut self.servers else {
+            return Ok(());
+        };
+        dev::stop_all(&mut servers.nodes, &self.context).await;
+        servers.nodes.clear();
+        dev::start_cluster(&self.context, &servers.layout, &mut servers.nodes).await?;
+        let dir = &servers.dir;
+        cold::drop_cached(dir)
+            .map_err(|error| exit::cannot("drop the cached pages of", dir, &error))
+    }
+
+    /// The number of our server that leads.
+    pub(super) async fn leader(&self, client: &Client) -> Result<usize, Failure> {
+        let status = client.status().await?;
+        let mut servers = self.endpoints.iter();
+        let leader = servers.position(|address| *address == status.leader_address);
+        leader.map(|index| index + 1).ok_or_else(|| {
+            Failure::error("no server leads, as far as they know").try_next("the same once more")
+        })
+    }
+
+    /// `kill -9` of one of our servers.
+    pub(super) async fn kill(&mut self, number: usize) -> Result<(), Failure> {
+        let nodes = self.servers.as_mut().map(|servers| &mut servers.nodes);
+        match nodes.and_then(|nodes| nodes.get_mut(number.saturating_sub(1))) {
+            Some(node) => {
+                node.kill_9().await;
+                Ok(())
+            }
+            None => Err(Failure::usage(format!(
+                "cannot kill n{number}: this command has not started it"
+            ))
+            .try_next("--start-nodes 3")),
+        }
+    }
+
+    /// Starts a killed server again, and waits until it has what the others have.
+    pub(super) async fn bring_back(
+        &mut self,
+        client: &Client,
+        number: usize,
+    ) -> Result<(), Failure> {
+        if let Some(Servers { layout, nodes, .. }) = &mut self.servers {
+            demo::bring_back(client, layout, nodes, number).await?;
+        }
+        Ok(())
     }
 
     /// What has been used so far; none of servers that are not ours.

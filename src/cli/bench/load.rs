@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc};
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::{latency::Latencies, payload::Pool, workload::Shape};
+use super::{acks::Acks, latency::Latencies, payload::Pool, workload::Shape};
 use crate::{
     cli::exit::Failure,
     env::{
@@ -50,6 +50,8 @@ pub(super) struct Outcome {
     pub(super) elapsed: Duration,
     /// From the append to its acknowledgement, of those that became durable in the measured time.
     pub(super) latencies: Latencies,
+    /// The number of each writer that ended, and the offset before which everything was acknowledged to it.
+    pub(super) acked: Vec<(usize, u64)>,
     /// Writers that failed, and why the last one did.
     pub(super) errors: u64,
     pub(super) last_error: Option<String>,
@@ -61,11 +63,14 @@ struct Shared {
     pool: Pool,
     shape: Shape,
     phase: watch::Receiver<Phase>,
+    acks: Option<Arc<Acks>>,
 }
 
 /// One writer's part of the outcome.
 #[derive(Debug)]
 struct Part {
+    number: usize,
+    acked: u64,
     total_appends: u64,
     latencies: Latencies,
     error: Option<Failure>,
@@ -79,13 +84,19 @@ pub(super) struct Load {
 }
 
 impl Load {
-    /// Starts to fill the windows. Nothing counts yet.
-    pub(super) fn start<W: Writer>(writers: Vec<W>, shape: Shape, pool: &Pool) -> Self {
+    /// Starts to fill the windows. Nothing counts yet. `acks` is told about each acknowledgement.
+    pub(super) fn start<W: Writer>(
+        writers: Vec<W>,
+        shape: Shape,
+        pool: &Pool,
+        acks: Option<Arc<Acks>>,
+    ) -> Self {
         let (phase, watched) = watch::channel(Phase::WarmUp);
         let shared = Arc::new(Shared {
             pool: pool.clone(),
             shape,
             phase: watched,
+            acks,
         });
         let mut running = JoinSet::new();
         for (number, writer) in writers.into_iter().enumerate() {
@@ -111,11 +122,18 @@ impl Load {
         self.finish(elapsed).await
     }
 
+    /// Ends a load of which nothing counted, in order.
+    pub(super) async fn stop(self) -> Outcome {
+        self.phase.send_replace(Phase::Over);
+        self.finish(Duration::ZERO).await
+    }
+
     async fn finish(mut self, elapsed: Duration) -> Outcome {
         let mut outcome = Outcome {
             total_appends: 0,
             elapsed,
             latencies: Latencies::new(),
+            acked: Vec::new(),
             errors: 0,
             last_error: None,
         };
@@ -131,6 +149,7 @@ impl Load {
             };
             outcome.total_appends += part.total_appends;
             outcome.latencies.add(&part.latencies);
+            outcome.acked.push((part.number, part.acked));
             if let Some(error) = part.error {
                 outcome.errors += 1;
                 outcome.last_error = Some(error.message);
@@ -142,6 +161,8 @@ impl Load {
 
 async fn write<W: Writer>(shared: &Shared, number: usize, mut writer: W) -> Part {
     let mut part = Part {
+        number,
+        acked: 0,
         total_appends: 0,
         latencies: Latencies::new(),
         error: None,
@@ -178,16 +199,22 @@ async fn keep_full<W: Writer>(
             continue;
         };
         let durable = writer.durable(*oldest).await?;
+        part.acked = durable;
+        let mut newest = None;
         let (now, is_measured) = (Instant::now(), *shared.phase.borrow() == Phase::Measured);
         while let Some((end, began)) = in_flight.front().copied() {
             if end > durable {
                 break;
             }
             in_flight.pop_front();
+            newest = Some(began);
             part.total_appends += 1;
             if is_measured {
                 part.latencies.record(now.duration_since(began));
             }
+        }
+        if let (Some(acks), Some(sent)) = (&shared.acks, newest) {
+            acks.note(number, sent, now);
         }
     }
     Ok(())

@@ -1,6 +1,10 @@
 //! `dos-cluster bench`: how fast a cluster is, and what that costs. One line of JSON for each run, on stdout; a table on stderr.
 
+mod acks;
 mod cluster;
+mod cold;
+mod failover;
+mod fill;
 mod latency;
 mod legacy;
 mod line;
@@ -8,6 +12,7 @@ mod load;
 mod native;
 mod payload;
 mod record;
+mod restore;
 mod usage;
 mod workload;
 
@@ -71,6 +76,12 @@ pub(super) struct Bench {
     /// Another number of bytes of an append than the workload's
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     payload: Option<u32>,
+    /// Another size of the journals that R1 brings back [default: 1GiB]
+    #[arg(long, value_name = "BYTES", value_parser = arguments::bytes)]
+    bytes: Option<u64>,
+    /// How often the leader is killed in F1 [default: 10]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    repeat: Option<u16>,
     /// Connections to each node that writers share
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     connections: u16,
@@ -115,6 +126,10 @@ impl Bench {
                 Failure::usage("cannot measure W6: where the legacy ports are is not known");
             return Err(failure.try_next("--legacy-endpoints HOST:PORT,... or --start-nodes 3"));
         }
+        if self.workloads.contains(&Name::F1) && self.start_nodes.is_none_or(|nodes| nodes < 3) {
+            let message = "cannot measure F1: it kills a server, which must be one of three that it has started";
+            return Err(Failure::usage(message).try_next("--start-nodes 3"));
+        }
         Ok(self.workloads.clone())
     }
 
@@ -142,19 +157,36 @@ impl Bench {
         pool: &Pool,
         lines: &mut Vec<Line>,
     ) -> Result<(), Failure> {
-        let cluster = match self.start_nodes {
+        let mut cluster = match self.start_nodes {
             Some(nodes) => Cluster::start(context, self.dir.as_deref(), nodes).await?,
             None => Cluster::given(context, &self.legacy_endpoints),
         };
-        let measured = async {
-            let line = Line::of(&self.appends(&cluster, workload, pool).await?)?;
+        let print = |line: Line| {
             line.print(&context.output)?;
             lines.push(line);
             Ok(())
-        }
-        .await;
+        };
+        let measured = self.measure(&mut cluster, workload, pool, print).await;
         let ended = cluster.end().await;
         measured.and(ended)
+    }
+
+    async fn measure(
+        &self,
+        cluster: &mut Cluster,
+        workload: Name,
+        pool: &Pool,
+        mut print: impl FnMut(Line) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        match workload {
+            Name::R1 => restore::run(cluster, pool, self.bytes.unwrap_or(1 << 30), print).await,
+            Name::F1 => {
+                let shape = self.shape(workload);
+                let repeat = usize::from(self.repeat.unwrap_or(10));
+                print(failover::run(cluster, pool, shape, self.warm_up, repeat).await?)
+            }
+            _ => print(Line::of(&self.appends(cluster, workload, pool).await?)?),
+        }
     }
 
     fn clients(&self, cluster: &Cluster) -> Result<Vec<Client>, Failure> {
@@ -172,11 +204,11 @@ impl Bench {
         let mut meter = Meter::new(cluster);
         let (load, conns) = if workload == Name::W6 {
             let writers = legacy::open(&cluster.legacy, shape).await?;
-            (Load::start(writers, shape, pool), shape.writers)
+            (Load::start(writers, shape, pool, None), shape.writers)
         } else {
             let clients = self.clients(cluster)?;
             let writers = native::open(&clients, &native::fresh_worker()?, shape).await?;
-            (Load::start(writers, shape, pool), clients.len())
+            (Load::start(writers, shape, pool, None), clients.len())
         };
         let outcome = load.run(self.times(), || meter.read()).await;
         let used = meter.used();

@@ -24,6 +24,12 @@ pub(super) enum Name {
     /// W3 through the legacy port of the nodes, a connection each
     #[value(name = "W6")]
     W6,
+    /// A journal of 1 GiB comes back: from one member and from all, warm and cold
+    #[value(name = "R1")]
+    R1,
+    /// The leading server is killed under W3: time to the next acknowledgement, and what of the acknowledged is there then
+    #[value(name = "F1")]
+    F1,
 }
 
 /// How the load is shaped.
@@ -42,7 +48,9 @@ impl Name {
         let (writers, window, payload) = match self {
             Self::W1 => (1, 1, 1 << 10),
             Self::W2 => (16, 64, 128),
-            Self::W3 | Self::W6 => (16, 32, 4 << 10),
+            Self::W3 | Self::W6 | Self::F1 => (16, 32, 4 << 10),
+            // One worker that is filled and restored.
+            Self::R1 => (1, 32, 256 << 10),
             Self::W4 => (4, 8, 64 << 10),
             Self::W5 => (256, 4, 1 << 10),
         };

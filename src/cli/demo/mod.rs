@@ -12,6 +12,7 @@ mod wordcount;
 mod worker;
 
 pub(super) use legacy::{DemoLegacyWorker, dos_client};
+pub(super) use stage::bring_back;
 
 use std::path::PathBuf;
 
