@@ -28,7 +28,7 @@ pub(super) trait Writer: Send + Sized + 'static {
 
 /// Before, within and behind the time that counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+pub(super) enum Phase {
     WarmUp,
     Measured,
     Over,
@@ -68,12 +68,24 @@ struct Shared {
 
 /// One writer's part of the outcome.
 #[derive(Debug)]
-struct Part {
+pub(super) struct Part {
     number: usize,
     acked: u64,
-    total_appends: u64,
-    latencies: Latencies,
-    error: Option<Failure>,
+    pub(super) total_appends: u64,
+    pub(super) latencies: Latencies,
+    pub(super) error: Option<Failure>,
+}
+
+impl Part {
+    pub(super) fn new(number: usize) -> Self {
+        Self {
+            number,
+            acked: 0,
+            total_appends: 0,
+            latencies: Latencies::new(),
+            error: None,
+        }
+    }
 }
 
 /// Writers that write.
@@ -103,10 +115,12 @@ impl Load {
             let shared = shared.clone();
             running.spawn(async move { write(&shared, number, writer).await });
         }
-        Self {
-            phase,
-            writers: running,
-        }
+        Self::of(phase, running)
+    }
+
+    /// Tasks that do anything until the phase that they see is over.
+    pub(super) fn of(phase: watch::Sender<Phase>, writers: JoinSet<Part>) -> Self {
+        Self { phase, writers }
     }
 
     /// Lets the load run, and counts; `at` is called at both ends of the measured time.
@@ -160,13 +174,7 @@ impl Load {
 }
 
 async fn write<W: Writer>(shared: &Shared, number: usize, mut writer: W) -> Part {
-    let mut part = Part {
-        number,
-        acked: 0,
-        total_appends: 0,
-        latencies: Latencies::new(),
-        error: None,
-    };
+    let mut part = Part::new(number);
     let ended = keep_full(shared, number, &mut writer, &mut part).await;
     part.error = match ended {
         Ok(()) => writer.close().await.err(),

@@ -1,6 +1,7 @@
 //! `dos-cluster bench`: how fast a cluster is, and what that costs. One line of JSON for each run, on stdout; a table on stderr.
 
 mod acks;
+mod checkpoints;
 mod cluster;
 mod cold;
 mod failover;
@@ -11,6 +12,7 @@ mod line;
 mod load;
 mod native;
 mod payload;
+mod probe;
 mod record;
 mod restore;
 mod usage;
@@ -30,28 +32,34 @@ use cluster::{Cluster, Meter};
 use line::{Head, Line};
 use load::{Load, Times};
 use payload::Pool;
+use probe::Effort;
 use record::Record;
 use workload::{Name, Shape};
 
-/// Measure appends: how many a second, how late they are durable, and what the servers use for it
+/// Measure a cluster: appends a second, how late they are durable, what the servers use for it; restores, and lost leaders
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   dos-cluster bench W1 W3 --start-nodes 3
   dos-cluster bench W3 --endpoints n1:7420,n2:7420,n3:7420 --measure 60s
   dos-cluster bench W2 --start-nodes 3 --writers 64 --window 16 --payload 256
+  dos-cluster bench R1 F1 --probe --start-nodes 3 --dir /var/tmp/bench
 
-Writers keep their windows full; an append counts once a majority has fsynced it. Without workloads: W1 to W6. What was
+Writers keep their windows full; an append counts once a majority has fsynced it. Without workloads: W1 to W6; with
+--probe alone: none. What was
 written to a cluster given by --endpoints stays there, as worker w of a job bench-...")]
 pub(super) struct Bench {
     /// What to measure
     #[arg(value_name = "WORKLOAD", value_enum, ignore_case = true)]
     workloads: Vec<Name>,
+    /// Measure first what the machine itself can do: syncs, calls, logs, and a copy over the loopback
+    #[arg(long)]
+    probe: bool,
     /// Start this many fresh servers on this machine for each workload, instead of using the cluster at --endpoints
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=9))]
     start_nodes: Option<u16>,
-    /// Where started servers keep their data; removed behind each workload [default: a temporary directory]
-    #[arg(long, value_name = "DIR", requires = "start_nodes")]
+    /// Where started servers keep their data, and --probe its files; removed behind each workload [default: a temporary directory]
+    #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
     /// Where W6 finds legacy ports of the cluster at --endpoints
     #[arg(
@@ -76,7 +84,7 @@ pub(super) struct Bench {
     /// Another number of bytes of an append than the workload's
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     payload: Option<u32>,
-    /// Another size of the journals that R1 brings back [default: 1GiB]
+    /// Another size of the journal that R1 brings back, and of the file that --probe copies [default: 1GiB]
     #[arg(long, value_name = "BYTES", value_parser = arguments::bytes)]
     bytes: Option<u64>,
     /// How often the leader is killed in F1 [default: 10]
@@ -88,6 +96,9 @@ pub(super) struct Bench {
 }
 
 const ALL: [Name; 6] = [Name::W1, Name::W2, Name::W3, Name::W4, Name::W5, Name::W6];
+
+/// Each part of a probe.
+const PROBE_LASTS_MAX: Duration = Duration::from_secs(2);
 
 impl Bench {
     pub(super) async fn run(self, context: &Context) -> Result<Exit, Failure> {
@@ -101,6 +112,11 @@ impl Bench {
         let mut lines = Vec::new();
         let stop = signals::stop_signal()?;
         let all = async {
+            if self.probe {
+                let line = probe::run(self.dir.as_deref(), self.effort()).await?;
+                line.print(&context.output)?;
+                lines.push(line);
+            }
             for workload in workloads {
                 self.one(context, workload, &pool, &mut lines).await?;
             }
@@ -117,6 +133,9 @@ impl Bench {
     /// What is measured; refused before anything is, if it cannot be.
     fn chosen(&self) -> Result<Vec<Name>, Failure> {
         let has_legacy = self.start_nodes.is_some() || !self.legacy_endpoints.is_empty();
+        if self.workloads.is_empty() && self.probe {
+            return Ok(Vec::new());
+        }
         if self.workloads.is_empty() {
             let all = ALL.into_iter();
             return Ok(all.filter(|name| has_legacy || *name != Name::W6).collect());
@@ -139,6 +158,13 @@ impl Bench {
             writers: self.writers.map_or(shape.writers, usize::from),
             window: self.window.map_or(shape.window, usize::from),
             payload: self.payload.map_or(shape.payload, |bytes| bytes as usize),
+        }
+    }
+
+    fn effort(&self) -> Effort {
+        Effort {
+            lasts: self.measure.min(PROBE_LASTS_MAX),
+            copied_bytes: self.bytes.unwrap_or(1 << 30),
         }
     }
 
@@ -180,6 +206,12 @@ impl Bench {
     ) -> Result<(), Failure> {
         match workload {
             Name::R1 => restore::run(cluster, pool, self.bytes.unwrap_or(1 << 30), print).await,
+            Name::C1 => {
+                let (shape, clients) = (self.shape(workload), self.clients(cluster)?);
+                let times = self.times();
+                let run = checkpoints::run(cluster, &clients, pool, shape, times);
+                print(Line::of(&run.await?)?)
+            }
             Name::F1 => {
                 let shape = self.shape(workload);
                 let repeat = usize::from(self.repeat.unwrap_or(10));

@@ -39,7 +39,8 @@ pub(super) struct Record {
 #[derive(Debug, Serialize)]
 pub(super) struct ServerUse {
     pub(super) server_cpu_s_per_gb: f64,
-    server_cpu_us_per_op: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server_cpu_us_per_op: Option<f64>,
     server_cpu_s: Vec<f64>,
     client_cpu_s: f64,
     other_cpu_s: f64,
@@ -51,7 +52,7 @@ pub(super) struct ServerUse {
 /// What was done for what was used.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Done {
-    /// Operations that counted.
+    /// Operations that counted; 0 if it was none.
     pub(super) ops: u64,
     /// Their payload.
     pub(super) bytes: u64,
@@ -155,7 +156,7 @@ impl ServerUse {
         let peaks = after.servers.iter().map(|usage| usage.peak_rss);
         Self {
             server_cpu_s_per_gb: round(all / (bytes / 1e9), 1),
-            server_cpu_us_per_op: round(all * 1e6 / float(done.ops.max(1)), 1),
+            server_cpu_us_per_op: (done.ops > 0).then(|| round(all * 1e6 / float(done.ops), 1)),
             server_cpu_s: cpu.iter().map(|cpu| round(*cpu, 2)).collect(),
             client_cpu_s: round(client, 2),
             other_cpu_s: round(machine - all - client, 2),

@@ -217,7 +217,7 @@ impl Restored {
         let megabytes = float(loaded.bytes) / 1e6;
         let rate = |took: Duration| round(megabytes / took.as_secs_f64().max(1e-6), 1);
         let done = Done {
-            ops: 1,
+            ops: 0,
             bytes: loaded.bytes,
             total_bytes: loaded.bytes,
         };

@@ -24,6 +24,9 @@ pub(super) enum Name {
     /// W3 through the legacy port of the nodes, a connection each
     #[value(name = "W6")]
     W6,
+    /// 64 workers, two journals each: a checkpoint every 100 ms with 16 KiB behind it
+    #[value(name = "C1")]
+    C1,
     /// A journal of 1 GiB comes back: from one member and from all, warm and cold
     #[value(name = "R1")]
     R1,
@@ -49,6 +52,7 @@ impl Name {
             Self::W1 => (1, 1, 1 << 10),
             Self::W2 => (16, 64, 128),
             Self::W3 | Self::W6 | Self::F1 => (16, 32, 4 << 10),
+            Self::C1 => (64, 1, 16 << 10),
             // One worker that is filled and restored.
             Self::R1 => (1, 32, 256 << 10),
             Self::W4 => (4, 8, 64 << 10),
