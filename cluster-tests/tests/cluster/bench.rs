@@ -83,7 +83,7 @@ async fn the_legacy_port_is_measured_as_its_workers_use_it() {
     assert!(run["ops_s"].as_f64().unwrap() > 10.0, "{run}");
     let cluster = TestCluster::start(1).await;
     let refused = cluster.cli(&["bench", "W6"]).await;
-    refused.exits_with(2, &["cannot measure W6", "--legacy-endpoints"]);
+    let _ = refused.exits_with(2, &["cannot measure W6", "--legacy-endpoints"]);
     cluster.finish().await;
 }
 
@@ -121,7 +121,7 @@ async fn the_leader_is_killed_and_every_acknowledged_byte_is_there() {
     let millis = |field: &str| run[field].as_f64().unwrap();
     assert!(millis("next_ack_ms") <= millis("all_writers_ms"), "{run}");
     let refused = cli("", &["bench", "F1", "--start-nodes", "1"]).await;
-    refused.exits_with(2, &["cannot measure F1", "--start-nodes 3"]);
+    let _ = refused.exits_with(2, &["cannot measure F1", "--start-nodes 3"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -154,4 +154,33 @@ async fn a_probe_says_what_the_machine_can_do_and_leaves_no_file() {
     }
     assert_eq!(limits["three_logs"].as_array().unwrap().len(), 4);
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_grows_is_measured_line_by_line() {
+    let small = ["--writers", "2", "--payload", "500", "--bytes", "1MiB"];
+    let arguments = [&["bench", "S1"][..], &small, &QUICK].concat();
+    let runs = lines(&cli("", &arguments).await.done().stdout);
+    let grown: Vec<_> = runs
+        .iter()
+        .map(|run| (run["writers"].as_u64(), run["journal_bytes"].as_u64()))
+        .collect();
+    let wanted = [(Some(1), None), (Some(2), None), (Some(1), Some(1 << 20))];
+    assert_eq!(grown, wanted);
+    for run in &runs {
+        let cost = run["server_cpu_us_per_op"].as_f64();
+        assert!(cost.unwrap() > 0.0 && run["errors"] == 0, "{run}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_is_timed_that_was_killed_and_one_that_was_wiped() {
+    let servers = ["--start-nodes", "3", "--bytes", "4MiB"];
+    let arguments = [&["bench", "T1"][..], &servers].concat();
+    let [run] = lines(&cli("", &arguments).await.done().stdout)
+        .try_into()
+        .unwrap();
+    for field in ["ready_ms", "caught_up_ms", "caught_up_mb_s"] {
+        assert!(run[field].as_f64().unwrap() > 0.0, "{field}: {run}");
+    }
 }

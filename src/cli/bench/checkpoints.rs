@@ -206,6 +206,7 @@ impl Shared {
         // Workers of one job do not tick together by themselves: they are spread evenly.
         let share = u32::try_from(number).unwrap_or_default();
         let all = u32::try_from(self.shape.writers.max(1)).unwrap_or(1);
+        // One that is late moves those behind it: a worker has one checkpoint on its way.
         let mut ticks = time::interval(EVERY);
         time::sleep(EVERY * share / all).await;
         ticks.reset_immediately();

@@ -125,17 +125,45 @@ impl Cluster {
 
     /// `kill -9` of one of our servers.
     pub(super) async fn kill(&mut self, number: usize) -> Result<(), Failure> {
-        let nodes = self.servers.as_mut().map(|servers| &mut servers.nodes);
-        match nodes.and_then(|nodes| nodes.get_mut(number.saturating_sub(1))) {
-            Some(node) => {
-                node.kill_9().await;
-                Ok(())
-            }
-            None => Err(Failure::usage(format!(
-                "cannot kill n{number}: this command has not started it"
-            ))
-            .try_next("--start-nodes 3")),
-        }
+        let (_, node) = self.server(number)?;
+        node.kill_9().await;
+        Ok(())
+    }
+
+    /// Starts a killed server again.
+    pub(super) fn start_again(&mut self, number: usize) -> Result<(), Failure> {
+        let (layout, node) = self.server(number)?;
+        *node = DevNode::start(layout, number)?;
+        Ok(())
+    }
+
+    /// Removes everything that a killed server had.
+    pub(super) fn wipe(&mut self, number: usize) -> Result<(), Failure> {
+        let (layout, _) = self.server(number)?;
+        let dir = layout.path(number, "");
+        fs::remove_dir_all(&dir).map_err(|error| exit::cannot("remove", &dir, &error))
+    }
+
+    /// Where clients reach one of our servers.
+    pub(super) fn address(&mut self, number: usize) -> Result<String, Failure> {
+        Ok(self.server(number)?.0.ports(number).client())
+    }
+
+    /// Where one of our servers says how it is.
+    pub(super) fn http_address(&mut self, number: usize) -> Result<String, Failure> {
+        Ok(self.server(number)?.0.ports(number).http())
+    }
+
+    fn server(&mut self, number: usize) -> Result<(&Layout, &mut DevNode), Failure> {
+        let servers = self.servers.as_mut();
+        let server = servers.and_then(|servers| {
+            let node = servers.nodes.get_mut(number.checked_sub(1)?)?;
+            Some((&servers.layout, node))
+        });
+        server.ok_or_else(|| {
+            let message = format!("this command has not started a server n{number}");
+            Failure::usage(message).try_next("--start-nodes 3")
+        })
     }
 
     /// Starts a killed server again, and waits until it has what the others have.

@@ -14,6 +14,7 @@ mod native;
 mod payload;
 mod probe;
 mod record;
+mod restart;
 mod restore;
 mod usage;
 mod workload;
@@ -34,7 +35,7 @@ use load::{Load, Times};
 use payload::Pool;
 use probe::Effort;
 use record::Record;
-use workload::{Name, Shape};
+use workload::{Name, Run, Shape};
 
 /// Measure a cluster: appends a second, how late they are durable, what the servers use for it; restores, and lost leaders
 #[derive(Debug, Args)]
@@ -75,7 +76,7 @@ pub(super) struct Bench {
     /// How long the load runs before that
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = arguments::positive_duration)]
     warm_up: Duration,
-    /// Another number of writers than the workload's
+    /// Another number of writers than the workload's; of S1 the largest
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     writers: Option<u16>,
     /// Another number of appends in flight than the workload's, for each writer
@@ -84,7 +85,8 @@ pub(super) struct Bench {
     /// Another number of bytes of an append than the workload's
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     payload: Option<u32>,
-    /// Another size of the journal that R1 brings back, and of the file that --probe copies [default: 1GiB]
+    /// Another size than 1GiB of the journal that R1 brings back, of the largest that S1 appends to, and of the file that --probe
+    /// copies; than 4GiB of all journals of T1
     #[arg(long, value_name = "BYTES", value_parser = arguments::bytes)]
     bytes: Option<u64>,
     /// How often the leader is killed in F1 [default: 10]
@@ -107,7 +109,7 @@ impl Bench {
                 .output
                 .talk("note: this program was built without optimisation (`cargo build --release` is with it)");
         }
-        let workloads = self.chosen()?;
+        let runs = self.chosen()?;
         let pool = Pool::new();
         let mut lines = Vec::new();
         let stop = signals::stop_signal()?;
@@ -117,8 +119,8 @@ impl Bench {
                 line.print(&context.output)?;
                 lines.push(line);
             }
-            for workload in workloads {
-                self.one(context, workload, &pool, &mut lines).await?;
+            for run in runs {
+                self.one(context, run, &pool, &mut lines).await?;
             }
             Ok(Exit::Done)
         };
@@ -131,29 +133,48 @@ impl Bench {
     }
 
     /// What is measured; refused before anything is, if it cannot be.
-    fn chosen(&self) -> Result<Vec<Name>, Failure> {
+    fn chosen(&self) -> Result<Vec<Run>, Failure> {
         let has_legacy = self.start_nodes.is_some() || !self.legacy_endpoints.is_empty();
-        if self.workloads.is_empty() && self.probe {
-            return Ok(Vec::new());
+        let mut names = self.workloads.clone();
+        if names.is_empty() && !self.probe {
+            names.extend(ALL);
+            names.retain(|name| has_legacy || *name != Name::W6);
         }
-        if self.workloads.is_empty() {
-            let all = ALL.into_iter();
-            return Ok(all.filter(|name| has_legacy || *name != Name::W6).collect());
+        if names.contains(&Name::W6) && !has_legacy {
+            let message = "cannot measure W6: where the legacy ports are is not known";
+            let step = "--legacy-endpoints HOST:PORT,... or --start-nodes 3";
+            return Err(Failure::usage(message).try_next(step));
         }
-        if self.workloads.contains(&Name::W6) && !has_legacy {
-            let failure =
-                Failure::usage("cannot measure W6: where the legacy ports are is not known");
-            return Err(failure.try_next("--legacy-endpoints HOST:PORT,... or --start-nodes 3"));
-        }
-        if self.workloads.contains(&Name::F1) && self.start_nodes.is_none_or(|nodes| nodes < 3) {
-            let message = "cannot measure F1: it kills a server, which must be one of three that it has started";
+        let kills = names.iter().find(|name| name.kills());
+        if let Some(name) = kills.filter(|_| self.start_nodes.is_none_or(|nodes| nodes < 3)) {
+            let message = format!(
+                "cannot measure {name:?}: it kills a server, which must be one of three that it has started"
+            );
             return Err(Failure::usage(message).try_next("--start-nodes 3"));
         }
-        Ok(self.workloads.clone())
+        Ok(names.into_iter().flat_map(|name| self.runs(name)).collect())
     }
 
-    fn shape(&self, workload: Name) -> Shape {
-        let shape = workload.shape();
+    fn runs(&self, name: Name) -> Vec<Run> {
+        let shape = self.shape(name);
+        if name == Name::S1 {
+            let writers_max = self.writers.map_or(1024, usize::from);
+            return Run::growing(shape, writers_max, self.bytes.unwrap_or(1 << 30));
+        }
+        let journal_bytes = match name {
+            Name::R1 => self.bytes.unwrap_or(1 << 30),
+            Name::T1 => self.bytes.unwrap_or(4 << 30),
+            _ => 0,
+        };
+        vec![Run {
+            name,
+            shape,
+            journal_bytes,
+        }]
+    }
+
+    fn shape(&self, name: Name) -> Shape {
+        let shape = name.shape();
         Shape {
             writers: self.writers.map_or(shape.writers, usize::from),
             window: self.window.map_or(shape.window, usize::from),
@@ -175,11 +196,11 @@ impl Bench {
         }
     }
 
-    /// One workload on a cluster of its own, or on the one that is given.
+    /// One run on a cluster of its own, or on the one that is given.
     async fn one(
         &self,
         context: &Context,
-        workload: Name,
+        run: Run,
         pool: &Pool,
         lines: &mut Vec<Line>,
     ) -> Result<(), Failure> {
@@ -192,7 +213,7 @@ impl Bench {
             lines.push(line);
             Ok(())
         };
-        let measured = self.measure(&mut cluster, workload, pool, print).await;
+        let measured = self.measure(&mut cluster, run, pool, print).await;
         let ended = cluster.end().await;
         measured.and(ended)
     }
@@ -200,25 +221,25 @@ impl Bench {
     async fn measure(
         &self,
         cluster: &mut Cluster,
-        workload: Name,
+        run: Run,
         pool: &Pool,
         mut print: impl FnMut(Line) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        match workload {
-            Name::R1 => restore::run(cluster, pool, self.bytes.unwrap_or(1 << 30), print).await,
+        let (shape, times) = (run.shape, self.times());
+        let line = match run.name {
             Name::C1 => {
-                let (shape, clients) = (self.shape(workload), self.clients(cluster)?);
-                let times = self.times();
-                let run = checkpoints::run(cluster, &clients, pool, shape, times);
-                print(Line::of(&run.await?)?)
+                let clients = self.clients(cluster)?;
+                Line::of(&checkpoints::run(cluster, &clients, pool, shape, times).await?)
             }
             Name::F1 => {
-                let shape = self.shape(workload);
                 let repeat = usize::from(self.repeat.unwrap_or(10));
-                print(failover::run(cluster, pool, shape, self.warm_up, repeat).await?)
+                failover::run(cluster, pool, shape, self.warm_up, repeat).await
             }
-            _ => print(Line::of(&self.appends(cluster, workload, pool).await?)?),
-        }
+            Name::R1 => return restore::run(cluster, pool, run.journal_bytes, print).await,
+            Name::T1 => restart::run(cluster, pool, run.journal_bytes).await,
+            _ => Line::of(&self.appends(cluster, run, pool).await?),
+        };
+        print(line?)
     }
 
     fn clients(&self, cluster: &Cluster) -> Result<Vec<Client>, Failure> {
@@ -226,25 +247,25 @@ impl Bench {
     }
 
     /// Writers that append.
-    async fn appends(
-        &self,
-        cluster: &Cluster,
-        workload: Name,
-        pool: &Pool,
-    ) -> Result<Record, Failure> {
-        let shape = self.shape(workload);
+    async fn appends(&self, cluster: &Cluster, run: Run, pool: &Pool) -> Result<Record, Failure> {
+        let shape = run.shape;
+        let worker = native::fresh_worker()?;
+        if run.journal_bytes > 0 {
+            let journal = native::journal(&worker, 0);
+            fill::fill(&cluster.client()?, &journal, pool, run.journal_bytes).await?;
+        }
         let mut meter = Meter::new(cluster);
-        let (load, conns) = if workload == Name::W6 {
+        let (load, conns) = if run.name == Name::W6 {
             let writers = legacy::open(&cluster.legacy, shape).await?;
             (Load::start(writers, shape, pool, None), shape.writers)
         } else {
             let clients = self.clients(cluster)?;
-            let writers = native::open(&clients, &native::fresh_worker()?, shape).await?;
+            let writers = native::open(&clients, &worker, shape).await?;
             (Load::start(writers, shape, pool, None), clients.len())
         };
         let outcome = load.run(self.times(), || meter.read()).await;
         let used = meter.used();
-        let head = Head::new(workload, cluster);
-        Ok(Record::new(head, shape, conns, &outcome, used.as_ref()))
+        let head = Head::new(run.name, cluster);
+        Ok(Record::new(head, run, conns, &outcome, used.as_ref()))
     }
 }

@@ -6,7 +6,7 @@ use super::{
     cluster::Used,
     line::{Head, Printed, float, millis, round},
     load::Outcome,
-    workload::Shape,
+    workload::Run,
 };
 
 /// One run.
@@ -17,6 +17,9 @@ pub(super) struct Record {
     payload: usize,
     writers: usize,
     window: usize,
+    /// What each journal had before.
+    #[serde(skip_serializing_if = "is_nothing")]
+    journal_bytes: u64,
     conns: usize,
     secs: f64,
     ops_s: f64,
@@ -63,11 +66,12 @@ pub(super) struct Done {
 impl Record {
     pub(super) fn new(
         head: Head,
-        shape: Shape,
+        run: Run,
         conns: usize,
         outcome: &Outcome,
         used: Option<&Used>,
     ) -> Self {
+        let shape = run.shape;
         let secs = outcome.elapsed.as_secs_f64();
         let (appends, payload) = (outcome.latencies.count(), shape.payload as u64);
         let done = Done {
@@ -81,6 +85,7 @@ impl Record {
             payload: shape.payload,
             writers: shape.writers,
             window: shape.window,
+            journal_bytes: run.journal_bytes,
             conns,
             secs: round(secs, 1),
             ops_s: round(float(appends) / secs, 0),
@@ -97,10 +102,19 @@ impl Record {
     }
 }
 
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference"
+)]
+fn is_nothing(bytes: &u64) -> bool {
+    *bytes == 0
+}
+
 impl Printed for Record {
     const COLUMNS: &'static [&'static str] = &[
         "workload",
         "writers",
+        "journal MB",
         "ops/s",
         "MB/s",
         "p50 ms",
@@ -108,6 +122,7 @@ impl Printed for Record {
         "p99 ms",
         "max ms",
         "CPU s/GB",
+        "CPU us/op",
         "peak MB",
         "written/byte",
         "errors",
@@ -119,6 +134,7 @@ impl Printed for Record {
         vec![
             self.head.name(),
             self.writers.to_string(),
+            format!("{:.0}", float(self.journal_bytes) / 1e6),
             format!("{:.0}", self.ops_s),
             format!("{:.1}", self.mb_s),
             millis(self.p50_us),
@@ -126,6 +142,10 @@ impl Printed for Record {
             millis(self.p99_us),
             millis(self.max_us),
             of(|servers| format!("{:.1}", servers.server_cpu_s_per_gb)),
+            of(|servers| {
+                let cost = servers.server_cpu_us_per_op;
+                cost.map_or("-".to_owned(), |micros| format!("{micros:.0}"))
+            }),
             of(|servers| {
                 let most = servers.rss_peak_mb.iter().copied().fold(0.0, f64::max);
                 format!("{most:.0}")
