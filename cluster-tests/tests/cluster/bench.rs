@@ -1,4 +1,4 @@
-//! The load generator: what it prints, and that it leaves nothing behind.
+//! The load generator: what it prints, what a report makes of it, and that it leaves nothing behind.
 
 use dos_cluster_tests::{TestCluster, cli, processes::processes_in};
 
@@ -182,5 +182,18 @@ async fn a_server_is_timed_that_was_killed_and_one_that_was_wiped() {
         .unwrap();
     for field in ["ready_ms", "caught_up_ms", "caught_up_mb_s"] {
         assert!(run[field].as_f64().unwrap() > 0.0, "{field}: {run}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_printed_becomes_a_page() {
+    let dir = tempfile::tempdir().unwrap();
+    let results = dir.path().join("results.jsonl");
+    let run = cli("", &[&["bench", "W1"][..], &QUICK].concat()).await;
+    std::fs::write(&results, run.done().stdout).unwrap();
+    let page = cli("", &["bench", "--report", results.to_str().unwrap()]).await;
+    let page = page.done().stdout;
+    for shown in ["<!doctype html>", "Latency", "Throughput", ">W1<"] {
+        assert!(page.contains(shown), "{shown}: {page}");
     }
 }

@@ -14,6 +14,7 @@ mod native;
 mod payload;
 mod probe;
 mod record;
+mod report;
 mod restart;
 mod restore;
 mod usage;
@@ -45,6 +46,7 @@ Examples:
   dos-cluster bench W3 --endpoints n1:7420,n2:7420,n3:7420 --measure 60s
   dos-cluster bench W2 --start-nodes 3 --writers 64 --window 16 --payload 256
   dos-cluster bench R1 F1 --probe --start-nodes 3 --dir /var/tmp/bench
+  dos-cluster bench --report results.jsonl > report.html
 
 Writers keep their windows full; an append counts once a majority has fsynced it. Without workloads: W1 to W6; with
 --probe alone: none. What was
@@ -56,6 +58,9 @@ pub(super) struct Bench {
     /// Measure first what the machine itself can do: syncs, calls, logs, and a copy over the loopback
     #[arg(long)]
     probe: bool,
+    /// Measure nothing: the page of what earlier runs printed to stdout, to stdout
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["workloads", "start_nodes", "probe"])]
+    report: Option<PathBuf>,
     /// Start this many fresh servers on this machine for each workload, instead of using the cluster at --endpoints
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=9))]
     start_nodes: Option<u16>,
@@ -104,6 +109,10 @@ const PROBE_LASTS_MAX: Duration = Duration::from_secs(2);
 
 impl Bench {
     pub(super) async fn run(self, context: &Context) -> Result<Exit, Failure> {
+        if let Some(file) = &self.report {
+            context.output.raw(report::of_file(file)?.as_bytes())?;
+            return Ok(Exit::Done);
+        }
         if cfg!(debug_assertions) {
             context
                 .output
