@@ -258,12 +258,12 @@ impl Bench {
     /// Writers that append.
     async fn appends(&self, cluster: &Cluster, run: Run, pool: &Pool) -> Result<Record, Failure> {
         let shape = run.shape;
+        let mut meter = Meter::new(cluster);
         let worker = native::fresh_worker()?;
         if run.journal_bytes > 0 {
             let journal = native::journal(&worker, 0);
             fill::fill(&cluster.client()?, &journal, pool, run.journal_bytes).await?;
         }
-        let mut meter = Meter::new(cluster);
         let (load, conns) = if run.name == Name::W6 {
             let writers = legacy::open(&cluster.legacy, shape).await?;
             (Load::start(writers, shape, pool, None), shape.writers)

@@ -48,8 +48,10 @@ pub(super) struct ServerUse {
     client_cpu_s: f64,
     other_cpu_s: f64,
     rss_peak_mb: Vec<f64>,
-    proc_write_per_byte: f64,
-    device_write_per_byte: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proc_write_per_byte: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_write_per_byte: Option<f64>,
 }
 
 /// What was done for what was used.
@@ -59,7 +61,7 @@ pub(super) struct Done {
     pub(super) ops: u64,
     /// Their payload.
     pub(super) bytes: u64,
-    /// The payload of the whole run, warm-up included.
+    /// What was written in the whole run, warm-up and filling included; 0 if it is about reading.
     pub(super) total_bytes: u64,
 }
 
@@ -77,7 +79,7 @@ impl Record {
         let done = Done {
             ops: appends,
             bytes: appends * payload,
-            total_bytes: outcome.total_appends * payload,
+            total_bytes: outcome.total_appends * payload + run.journal_bytes,
         };
         let latencies = &outcome.latencies;
         Self {
@@ -150,7 +152,10 @@ impl Printed for Record {
                 let most = servers.rss_peak_mb.iter().copied().fold(0.0, f64::max);
                 format!("{most:.0}")
             }),
-            of(|servers| format!("{:.2}", servers.device_write_per_byte)),
+            of(|servers| {
+                let written = servers.device_write_per_byte;
+                written.map_or("-".to_owned(), |bytes| format!("{bytes:.2}"))
+            }),
             self.errors.to_string(),
         ]
     }
@@ -170,6 +175,7 @@ impl ServerUse {
             .collect();
         let written =
             pairs().map(|(before, after)| after.write_bytes.saturating_sub(before.write_bytes));
+        let writes = done.total_bytes > 0;
         let all: f64 = cpu.iter().sum();
         let client = after.client_cpu_s - before.client_cpu_s;
         let machine = after.machine_cpu_s - before.machine_cpu_s;
@@ -181,8 +187,9 @@ impl ServerUse {
             client_cpu_s: round(client, 2),
             other_cpu_s: round(machine - all - client, 2),
             rss_peak_mb: peaks.map(|bytes| round(float(bytes) / 1e6, 0)).collect(),
-            proc_write_per_byte: round(float(written.sum()) / bytes, 2),
-            device_write_per_byte: round(float(*device_bytes) / float(done.total_bytes.max(1)), 2),
+            proc_write_per_byte: writes.then(|| round(float(written.sum()) / bytes, 2)),
+            device_write_per_byte: writes
+                .then(|| round(float(*device_bytes) / float(done.total_bytes), 2)),
         }
     }
 }

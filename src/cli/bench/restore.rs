@@ -219,7 +219,7 @@ impl Restored {
         let done = Done {
             ops: 0,
             bytes: loaded.bytes,
-            total_bytes: loaded.bytes,
+            total_bytes: 0,
         };
         Self {
             head,

@@ -59,7 +59,7 @@ pub(super) fn bars(rows: &[(String, f64)]) -> String {
 /// A figure of as many digits as people read.
 pub(super) fn figure(value: f64) -> String {
     match value.abs() {
-        0.0 => "0".to_owned(),
+        _ if value.fract() == 0.0 => format!("{value:.0}"),
         0.0..10.0 => format!("{value:.2}"),
         10.0..100.0 => format!("{value:.1}"),
         _ => format!("{value:.0}"),

@@ -22,7 +22,7 @@ const STYLE: &str = "body{font:15px system-ui,sans-serif;margin:2em;max-width:60
     svg line{stroke:#ddd}svg polyline{fill:none;stroke-width:2}";
 
 /// What is charted of all runs that have it: a field, what it is, and what it says.
-const CHARTS: [(&str, &str, &str); 5] = [
+const CHARTS: [(&str, &str, &str); 4] = [
     (
         "mb_s",
         "Throughput, MB/s",
@@ -43,15 +43,10 @@ const CHARTS: [(&str, &str, &str); 5] = [
         "Bytes written to the disk for a byte of payload",
         "Three copies on one disk make 3 the least.",
     ),
-    (
-        "next_ack_ms",
-        "Milliseconds from the kill of the leader to the next acknowledgement",
-        "The median of all rounds.",
-    ),
 ];
 
 /// Single figures of a run, as a table has them.
-const COLUMNS: [&str; 14] = [
+const COLUMNS: [&str; 15] = [
     "writers",
     "window",
     "payload",
@@ -63,6 +58,7 @@ const COLUMNS: [&str; 14] = [
     "max_us",
     "server_cpu_s_per_gb",
     "device_write_per_byte",
+    "other_cpu_s",
     "next_ack_ms",
     "lost_bytes",
     "errors",
@@ -115,6 +111,7 @@ fn page(runs: &[Value]) -> String {
             section(&mut page, title, note, &bars(&rows));
         }
     }
+    page.push_str(&kills(&single));
     page.push_str(&growth(&growing));
     page.push_str(&table(&runs));
     page.push_str("</html>\n");
@@ -203,6 +200,25 @@ fn rarity(percent: f64) -> f64 {
     -(1.0 - percent / 100.0).log10()
 }
 
+/// How long nobody got an acknowledgement, each time that a leader was killed.
+fn kills(runs: &[&Value]) -> String {
+    let mut rows = Vec::new();
+    let mut lost = 0;
+    for run in runs {
+        let rounds = run["next_ack_ms_all"].as_array().into_iter().flatten();
+        let rounds = rounds.filter_map(Value::as_f64).zip(1..);
+        rows.extend(rounds.map(|(took, round)| (format!("{} {round}", name(run)), took)));
+        lost += run["lost_bytes"].as_u64().unwrap_or_default();
+    }
+    let mut page = String::new();
+    if !rows.is_empty() {
+        let title = "Milliseconds from the kill of the leader to the next acknowledgement";
+        let note = format!("Of what was acknowledged, {lost} bytes were lost.");
+        section(&mut page, title, &note, &bars(&rows));
+    }
+    page
+}
+
 /// What an operation costs as the work grows.
 fn growth(runs: &[&Value]) -> String {
     let cost = |run: &Value, size: f64| {
@@ -279,6 +295,7 @@ mod tests {
             r#"{"peer":"dos-cluster","workload":"W3","mb_s":80.5,"ops_s":20000,"distribution_us":[[0.0,900],[50.0,1800],[100.0,9000]]}"#,
             r#"{"peer":"other <&>","workload":"W3","mb_s":50.0}"#,
             r#"{"peer":"dos-cluster","workload":"R1","how":"restore","from":"all","cache":"cold","mb_s":300.0}"#,
+            r#"{"peer":"dos-cluster","workload":"F1","next_ack_ms_all":[900.0,null,1100.5],"lost_bytes":0}"#,
             r#"{"peer":"dos-cluster","workload":"S1","writers":1,"server_cpu_us_per_op":50.0}"#,
             r#"{"peer":"dos-cluster","workload":"S1","writers":2,"server_cpu_us_per_op":40.0}"#,
         ]
@@ -292,6 +309,8 @@ mod tests {
             "Throughput",
             "R1 restore all cold",
             "other &lt;&amp;&gt; W3",
+            "F1 2",
+            "acknowledged, 0 bytes were lost",
             "by the number of writers",
             "80.5",
         ] {
