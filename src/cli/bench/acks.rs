@@ -103,16 +103,18 @@ impl Acks {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::env::time;
 
     #[tokio::test(start_paused = true)]
     async fn what_was_on_its_way_at_the_kill_does_not_end_the_silence() {
         let acks = Acks::new(2);
-        let begin = Instant::now();
-        let at = |millis: u64| begin + Duration::from_millis(millis);
-        acks.note(0, at(0), at(0));
+        let before = Instant::now();
+        time::sleep(Duration::from_millis(5)).await;
+        let at = |millis: u64| before + Duration::from_millis(5 + millis);
+        acks.note(0, before, at(0));
         acks.killed();
-        acks.note(0, at(0), at(2)); // was on its way
-        acks.note(1, at(0), at(702)); // the new leader found it in its log
+        acks.note(0, before, at(2)); // was on its way
+        acks.note(1, before, at(702)); // the new leader found it in its log
         acks.note(0, at(3), at(705));
         assert_eq!(acks.seen().all_writers, None);
         acks.note(1, at(703), at(710));
