@@ -1,5 +1,5 @@
-# Two commands: `make demo` and `make test`. Both install what they need from Debian's packages if it is missing (as root; else
-# they print the line to run), and build into one folder outside the checkout, so that RocksDB is compiled once.
+# Three commands: `make demo`, `make test` and `make bench`. They install what they need from Debian's packages if it is missing
+# (as root; else they print the line to run), and build into one folder outside the checkout, so that RocksDB is compiled once.
 
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/dos-cluster/target
 export CARGO_TERM_COLOR ?= auto
@@ -11,9 +11,12 @@ FUZZ_TARGETS = legacy ops event_log scan
 FUZZ_SECONDS ?= 60
 TOOLS = $(HOME)/.cache/dos-cluster/tools
 CARGO_FUZZ = $(TOOLS)/cargo-fuzz-0.13.1
+BENCH = $(CARGO_TARGET_DIR)/release/dos-cluster bench
+# On the disk of the checkout: a temporary directory may be in memory, where nothing is synced.
+BENCH_DIR = target/bench
 DOS_SIM = $(SIM_TARGET_DIR)/debug/dos-sim
 
-.PHONY: demo demo-legacy test build fix fmt clippy client doc unit cluster sim fuzz deny packages
+.PHONY: demo demo-legacy bench test build fix fmt clippy client doc unit cluster sim fuzz deny packages
 
 demo: build
 	$(CARGO_TARGET_DIR)/debug/dos-cluster demo
@@ -21,6 +24,14 @@ demo: build
 
 demo-legacy: build
 	$(CARGO_TARGET_DIR)/debug/dos-cluster demo legacy
+
+# About five minutes, on a machine that does nothing else: what the machine can do, then what the cluster does on it.
+bench: packages
+	cargo build --locked --release
+	mkdir -p $(BENCH_DIR)
+	$(BENCH) --probe W1 W2 W3 W4 W5 W6 C1 R1 F1 --start-nodes 3 --dir $(BENCH_DIR)/servers > $(BENCH_DIR)/results.jsonl
+	$(BENCH) --report $(BENCH_DIR)/results.jsonl > $(BENCH_DIR)/report.html
+	@echo 'The lines are in $(BENCH_DIR)/results.jsonl, the charts in $(BENCH_DIR)/report.html' >&2
 
 build: packages
 	cargo build --locked

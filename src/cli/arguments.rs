@@ -13,6 +13,7 @@ use super::exit::Failure;
 use crate::{
     client::Floor,
     domain::{Addresses, JobName, JournalKind, NameError, RestorePoint, WorkerRef},
+    node::config,
     pb,
 };
 
@@ -23,6 +24,12 @@ pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
         Ok(duration) => Ok(duration),
         Err(error) => Err(format!("{error}; write it with a unit: 500ms, 10s, 2m")),
     }
+}
+
+/// A number of bytes, with a unit or without.
+pub(super) fn bytes(text: &str) -> Result<u64, String> {
+    let parsed = config::parse_bytes(text, 1..=1 << 50);
+    parsed.map_err(|why| format!("{why}; write it as 4096, 64KiB or 1GiB"))
 }
 
 /// `latest`, `line`, or a checkpoint id.

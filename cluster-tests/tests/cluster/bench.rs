@@ -1,4 +1,4 @@
-//! The load generator: what it prints, and that it leaves nothing behind.
+//! The load generator: what it prints, what a report makes of it, and that it leaves nothing behind.
 
 use dos_cluster_tests::{TestCluster, cli, processes::processes_in};
 
@@ -60,4 +60,140 @@ async fn a_cluster_that_is_there_is_measured_too_and_what_was_acknowledged_is_in
     let counted = run["ops_s"].as_f64().unwrap() * run["secs"].as_f64().unwrap() * 100.0;
     assert!(bytes as f64 >= counted * 0.9, "{bytes} bytes, {run}");
     cluster.finish().await;
+}
+
+/// Quick, where a figure only has to be there.
+const QUICK: [&str; 6] = [
+    "--start-nodes",
+    "3",
+    "--warm-up",
+    "200ms",
+    "--measure",
+    "300ms",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_legacy_port_is_measured_as_its_workers_use_it() {
+    let arguments = [&["bench", "W6", "--writers", "4"][..], &QUICK].concat();
+    let [run] = lines(&cli("", &arguments).await.done().stdout)
+        .try_into()
+        .unwrap();
+    assert_eq!(run["workload"], "W6");
+    assert_eq!((&run["errors"], &run["conns"]), (&0.into(), &4.into()));
+    assert!(run["ops_s"].as_f64().unwrap() > 10.0, "{run}");
+    let cluster = TestCluster::start(1).await;
+    let refused = cluster.cli(&["bench", "W6"]).await;
+    let _ = refused.exits_with(2, &["cannot measure W6", "--legacy-endpoints"]);
+    cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_comes_back_from_one_and_from_all_warm_and_cold() {
+    let arguments = [&["bench", "R1", "--bytes", "3MiB"][..], &QUICK].concat();
+    let runs = lines(&cli("", &arguments).await.done().stdout);
+    let ways: Vec<_> = runs
+        .iter()
+        .map(|run| ["how", "from", "cache"].map(|field| run[field].as_str().unwrap()))
+        .collect();
+    let wanted = [
+        ["read", "one", "warm"],
+        ["restore", "one", "warm"],
+        ["restore", "all", "warm"],
+        ["restore", "one", "cold"],
+        ["restore", "all", "cold"],
+    ];
+    assert_eq!(ways, wanted);
+    for run in &runs {
+        assert!(run["mb_s"].as_f64().unwrap() > 0.1, "{run}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_leader_is_killed_and_every_acknowledged_byte_is_there() {
+    let shape = ["--repeat", "2", "--writers", "4", "--payload", "1000"];
+    let arguments = [&["bench", "F1"][..], &shape, &QUICK].concat();
+    let [run] = lines(&cli("", &arguments).await.done().stdout)
+        .try_into()
+        .unwrap();
+    assert_eq!((&run["lost_bytes"], &run["errors"]), (&0.into(), &0.into()));
+    assert!(run["acked_bytes"].as_u64().unwrap() > 10_000, "{run}");
+    assert_eq!(run["next_ack_ms_all"].as_array().unwrap().len(), 2, "{run}");
+    let millis = |field: &str| run[field].as_f64().unwrap();
+    assert!(millis("next_ack_ms") <= millis("all_writers_ms"), "{run}");
+    let refused = cli("", &["bench", "F1", "--start-nodes", "1"]).await;
+    let _ = refused.exits_with(2, &["cannot measure F1", "--start-nodes 3"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn checkpoints_of_many_workers_are_measured() {
+    let arguments = [&["bench", "C1", "--writers", "4"][..], &QUICK].concat();
+    let [run] = lines(&cli("", &arguments).await.done().stdout)
+        .try_into()
+        .unwrap();
+    let number = |field: &str| run[field].as_f64().unwrap();
+    assert_eq!((number("errors"), number("writers")), (0.0, 4.0));
+    assert!(number("ops_s") > 1.0, "{run}");
+    assert!(number("commit_p50_us") > 0.0, "{run}");
+    assert!(number("commit_p50_us") <= number("max_us"), "{run}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_probe_says_what_the_machine_can_do_and_leaves_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let arguments = ["bench", "--probe", "--dir", dir.path().to_str().unwrap()];
+    let short = ["--measure", "50ms", "--bytes", "4MiB"];
+    let output = cli("", &[&arguments[..], &short].concat()).await.done();
+    let [limits] = lines(&output.stdout).try_into().unwrap();
+    for field in [
+        "sync_overwrite_p50_us",
+        "sync_grow_p50_us",
+        "grpc_p50_us",
+        "loopback_copy_mb_s",
+    ] {
+        assert!(limits[field].as_f64().unwrap() > 0.0, "{field}: {limits}");
+    }
+    assert_eq!(limits["three_logs"].as_array().unwrap().len(), 4);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_grows_is_measured_line_by_line() {
+    let small = ["--writers", "2", "--payload", "500", "--bytes", "1MiB"];
+    let arguments = [&["bench", "S1"][..], &small, &QUICK].concat();
+    let runs = lines(&cli("", &arguments).await.done().stdout);
+    let grown: Vec<_> = runs
+        .iter()
+        .map(|run| (run["writers"].as_u64(), run["journal_bytes"].as_u64()))
+        .collect();
+    let wanted = [(Some(1), None), (Some(2), None), (Some(1), Some(1 << 20))];
+    assert_eq!(grown, wanted);
+    for run in &runs {
+        let cost = run["server_cpu_us_per_op"].as_f64();
+        assert!(cost.unwrap() > 0.0 && run["errors"] == 0, "{run}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_is_timed_that_was_killed_and_one_that_was_wiped() {
+    let servers = ["--start-nodes", "3", "--bytes", "4MiB"];
+    let arguments = [&["bench", "T1"][..], &servers].concat();
+    let [run] = lines(&cli("", &arguments).await.done().stdout)
+        .try_into()
+        .unwrap();
+    for field in ["ready_ms", "caught_up_ms", "caught_up_mb_s"] {
+        assert!(run[field].as_f64().unwrap() > 0.0, "{field}: {run}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_printed_becomes_a_page() {
+    let dir = tempfile::tempdir().unwrap();
+    let results = dir.path().join("results.jsonl");
+    let run = cli("", &[&["bench", "W1"][..], &QUICK].concat()).await;
+    std::fs::write(&results, run.done().stdout).unwrap();
+    let page = cli("", &["bench", "--report", results.to_str().unwrap()]).await;
+    let page = page.done().stdout;
+    for shown in ["<!doctype html>", "Latency", "Throughput", ">W1<"] {
+        assert!(page.contains(shown), "{shown}: {page}");
+    }
 }

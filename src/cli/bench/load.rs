@@ -2,41 +2,56 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use hdrhistogram::Histogram;
+use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::{payload::Pool, workload::Shape};
+use super::{acks::Acks, latency::Latencies, payload::Pool, workload::Shape};
 use crate::{
-    client::{AppendOptions, AppendStream, Client, ClientError},
-    domain::{JournalKind, JournalName, Offset, WorkerRef},
+    cli::exit::Failure,
     env::{
         task::JoinSet,
         time::{self, Duration, Instant},
     },
 };
 
-/// The longest latency that is told apart, in microseconds.
-const LATENCY_MAX_US: u64 = 120_000_000;
+/// One journal's way into the cluster.
+pub(super) trait Writer: Send + Sized + 'static {
+    /// Sends bytes behind all before; answers the offset behind them.
+    fn append(&mut self, bytes: Bytes) -> impl Future<Output = Result<u64, Failure>> + Send;
+
+    /// Waits until everything before `offset` is durable; answers the offset before which everything is.
+    fn durable(&mut self, offset: u64) -> impl Future<Output = Result<u64, Failure>> + Send;
+
+    /// Ends it in order, everything durable.
+    fn close(self) -> impl Future<Output = Result<(), Failure>> + Send;
+}
 
 /// Before, within and behind the time that counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+pub(super) enum Phase {
     WarmUp,
     Measured,
     Over,
 }
 
+/// How long the load runs before it counts, and while it does.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    pub(super) warm_up: Duration,
+    pub(super) measured: Duration,
+}
+
 /// What was measured.
 #[derive(Debug)]
 pub(super) struct Outcome {
-    /// Appends that became durable in the measured time.
-    pub(super) appends: u64,
-    /// Appends of the whole run, warm-up included.
+    /// Of the whole run, warm-up included.
     pub(super) total_appends: u64,
     /// The measured time.
     pub(super) elapsed: Duration,
-    /// From the append to its acknowledgement, in microseconds.
-    pub(super) latency: Histogram<u64>,
+    /// From the append to its acknowledgement, of those that became durable in the measured time.
+    pub(super) latencies: Latencies,
+    /// The number of each writer that ended, and the offset before which everything was acknowledged to it.
+    pub(super) acked: Vec<(usize, u64)>,
     /// Writers that failed, and why the last one did.
     pub(super) errors: u64,
     pub(super) last_error: Option<String>,
@@ -48,172 +63,166 @@ struct Shared {
     pool: Pool,
     shape: Shape,
     phase: watch::Receiver<Phase>,
+    acks: Option<Arc<Acks>>,
 }
 
 /// One writer's part of the outcome.
-struct Part {
-    appends: u64,
-    total_appends: u64,
-    latency: Histogram<u64>,
-    error: Option<ClientError>,
+#[derive(Debug)]
+pub(super) struct Part {
+    number: usize,
+    acked: u64,
+    pub(super) total_appends: u64,
+    pub(super) latencies: Latencies,
+    pub(super) error: Option<Failure>,
 }
 
-fn histogram() -> Histogram<u64> {
-    // The bounds are constants that it accepts.
-    Histogram::new_with_max(LATENCY_MAX_US, 3).unwrap_or_else(|_| unreachable!("valid bounds"))
-}
-
-/// Opens the journals of `shape`, fills the windows for `warm_up`, then counts for `measured`. `began` and `ended` are called at
-/// both ends of the measured time.
-///
-/// # Errors
-/// Whatever an open fails with. Writers that fail later are counted.
-pub(super) async fn run(
-    clients: &[Client],
-    worker: &WorkerRef,
-    shape: Shape,
-    (warm_up, measured): (Duration, Duration),
-    pool: &Pool,
-    mut at: impl FnMut(),
-) -> Result<Outcome, ClientError> {
-    let (phase, watched) = watch::channel(Phase::WarmUp);
-    let shared = Arc::new(Shared {
-        pool: pool.clone(),
-        shape,
-        phase: watched,
-    });
-    let streams = open(clients, worker, shape).await?;
-    let mut writers = JoinSet::new();
-    for (number, stream) in streams.into_iter().enumerate() {
-        let shared = shared.clone();
-        writers.spawn(async move { write(&shared, number, stream).await });
+impl Part {
+    pub(super) fn new(number: usize) -> Self {
+        Self {
+            number,
+            acked: 0,
+            total_appends: 0,
+            latencies: Latencies::new(),
+            error: None,
+        }
     }
-    time::sleep(warm_up).await;
-    at();
-    let began = Instant::now();
-    phase.send_replace(Phase::Measured);
-    time::sleep(measured).await;
-    phase.send_replace(Phase::Over);
-    let elapsed = began.elapsed();
-    at();
-    let mut outcome = Outcome {
-        appends: 0,
-        total_appends: 0,
-        elapsed,
-        latency: histogram(),
-        errors: 0,
-        last_error: None,
-    };
-    while let Some(part) = writers.join_next().await {
-        // A writer that panicked has aborted nothing else; it counts as failed.
-        let part = match part {
-            Ok(part) => part,
-            Err(error) => {
+}
+
+/// Writers that write.
+#[derive(Debug)]
+pub(super) struct Load {
+    phase: watch::Sender<Phase>,
+    writers: JoinSet<Part>,
+}
+
+impl Load {
+    /// Starts to fill the windows. Nothing counts yet. `acks` is told about each acknowledgement.
+    pub(super) fn start<W: Writer>(
+        writers: Vec<W>,
+        shape: Shape,
+        pool: &Pool,
+        acks: Option<Arc<Acks>>,
+    ) -> Self {
+        let (phase, watched) = watch::channel(Phase::WarmUp);
+        let shared = Arc::new(Shared {
+            pool: pool.clone(),
+            shape,
+            phase: watched,
+            acks,
+        });
+        let mut running = JoinSet::new();
+        for (number, writer) in writers.into_iter().enumerate() {
+            let shared = shared.clone();
+            running.spawn(async move { write(&shared, number, writer).await });
+        }
+        Self::of(phase, running)
+    }
+
+    /// Tasks that do anything until the phase that they see is over.
+    pub(super) fn of(phase: watch::Sender<Phase>, writers: JoinSet<Part>) -> Self {
+        Self { phase, writers }
+    }
+
+    /// Lets the load run, and counts; `at` is called at both ends of the measured time.
+    pub(super) async fn run(self, times: Times, mut at: impl FnMut()) -> Outcome {
+        time::sleep(times.warm_up).await;
+        at();
+        let began = Instant::now();
+        self.phase.send_replace(Phase::Measured);
+        time::sleep(times.measured).await;
+        self.phase.send_replace(Phase::Over);
+        let elapsed = began.elapsed();
+        at();
+        self.finish(elapsed).await
+    }
+
+    /// Ends a load of which nothing counted, in order.
+    pub(super) async fn stop(self) -> Outcome {
+        self.phase.send_replace(Phase::Over);
+        self.finish(Duration::ZERO).await
+    }
+
+    async fn finish(mut self, elapsed: Duration) -> Outcome {
+        let mut outcome = Outcome {
+            total_appends: 0,
+            elapsed,
+            latencies: Latencies::new(),
+            acked: Vec::new(),
+            errors: 0,
+            last_error: None,
+        };
+        while let Some(part) = self.writers.join_next().await {
+            // A writer that panicked has aborted nothing else; it counts as failed.
+            let part = match part {
+                Ok(part) => part,
+                Err(error) => {
+                    outcome.errors += 1;
+                    outcome.last_error = Some(error.to_string());
+                    continue;
+                }
+            };
+            outcome.total_appends += part.total_appends;
+            outcome.latencies.add(&part.latencies);
+            outcome.acked.push((part.number, part.acked));
+            if let Some(error) = part.error {
                 outcome.errors += 1;
-                outcome.last_error = Some(error.to_string());
-                continue;
+                outcome.last_error = Some(error.message);
             }
-        };
-        outcome.appends += part.appends;
-        outcome.total_appends += part.total_appends;
-        outcome.latency.add(&part.latency).ok(); // of the same bounds
-        if let Some(error) = part.error {
-            outcome.errors += 1;
-            outcome.last_error = Some(error.to_string());
         }
+        outcome
     }
-    Ok(outcome)
 }
 
-/// Opens one journal for each writer.
-async fn open(
-    clients: &[Client],
-    worker: &WorkerRef,
-    shape: Shape,
-) -> Result<Vec<AppendStream>, ClientError> {
-    let mut streams = Vec::new();
-    let Some(first) = clients.first() else {
-        return Ok(streams);
-    };
-    let (epoch, _) = first.open_worker(worker, None).await?;
-    let opens = (0..shape.writers).zip(clients.iter().cycle());
-    let opens = opens.map(|(number, client)| {
-        let options = AppendOptions {
-            // Appends are bounded by their number, not by this.
-            window_bytes: 4 * shape.window * shape.payload.max(1024),
-            ..AppendOptions::of(client)
-        };
-        let name = JournalName::new(&format!("w{number}"));
-        async move {
-            let name = name.unwrap_or_else(|_| unreachable!("a valid name"));
-            let (journal, kind) = (worker.journal(name), JournalKind::Raw);
-            AppendStream::open(client, &journal, kind, epoch, None, options).await
-        }
-    });
-    // A few at once: 1,024 opens one after the other would take long.
-    let mut opened = std::pin::pin!(futures::StreamExt::buffered(
-        futures::stream::iter(opens),
-        16
-    ));
-    while let Some(stream) = futures::StreamExt::next(&mut opened).await {
-        streams.push(stream?);
-    }
-    Ok(streams)
-}
-
-async fn write(shared: &Shared, number: usize, mut stream: AppendStream) -> Part {
-    let mut part = Part {
-        appends: 0,
-        total_appends: 0,
-        latency: histogram(),
-        error: None,
-    };
-    let ended = keep_full(shared, number, &mut stream, &mut part).await;
+async fn write<W: Writer>(shared: &Shared, number: usize, mut writer: W) -> Part {
+    let mut part = Part::new(number);
+    let ended = keep_full(shared, number, &mut writer, &mut part).await;
     part.error = match ended {
-        Ok(()) => stream.close().await.err(),
+        Ok(()) => writer.close().await.err(),
         Err(error) => Some(error),
     };
     part
 }
 
 /// Keeps the window full until the time is over.
-async fn keep_full(
+async fn keep_full<W: Writer>(
     shared: &Shared,
     number: usize,
-    stream: &mut AppendStream,
+    writer: &mut W,
     part: &mut Part,
-) -> Result<(), ClientError> {
+) -> Result<(), Failure> {
     let Shape {
         window, payload, ..
     } = shared.shape;
-    let mut in_flight: VecDeque<(Offset, Instant)> = VecDeque::with_capacity(window);
-    let mut watch = stream.watch();
+    let mut in_flight: VecDeque<(u64, Instant)> = VecDeque::with_capacity(window);
     let mut sequence = 0;
     while *shared.phase.borrow() != Phase::Over {
         while in_flight.len() < window {
             let began = Instant::now();
             let bytes = shared.pool.payload(number, sequence, payload);
-            let end = stream.append(bytes).await?;
+            let end = writer.append(bytes).await?;
             in_flight.push_back((end, began));
             sequence += 1;
         }
         let Some((oldest, _)) = in_flight.front() else {
             continue;
         };
-        let durable = watch.wait_durable(*oldest).await?.durable;
+        let durable = writer.durable(*oldest).await?;
+        part.acked = durable;
+        let mut newest = None;
         let (now, is_measured) = (Instant::now(), *shared.phase.borrow() == Phase::Measured);
         while let Some((end, began)) = in_flight.front().copied() {
             if end > durable {
                 break;
             }
             in_flight.pop_front();
+            newest = Some(began);
             part.total_appends += 1;
             if is_measured {
-                part.appends += 1;
-                let took = now.duration_since(began).as_micros();
-                let took = u64::try_from(took).unwrap_or(LATENCY_MAX_US);
-                part.latency.saturating_record(took.max(1));
+                part.latencies.record(now.duration_since(began));
             }
+        }
+        if let (Some(acks), Some(sent)) = (&shared.acks, newest) {
+            acks.note(number, sent, now);
         }
     }
     Ok(())

@@ -1,58 +1,87 @@
 //! `dos-cluster bench`: how fast a cluster is, and what that costs. One line of JSON for each run, on stdout; a table on stderr.
 
+mod acks;
+mod checkpoints;
+mod cluster;
+mod cold;
+mod failover;
+mod fill;
+mod latency;
+mod legacy;
+mod line;
 mod load;
+mod native;
 mod payload;
+mod probe;
 mod record;
+mod report;
+mod restart;
+mod restore;
 mod usage;
 mod workload;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 
 use super::{
     Context, arguments,
-    dev::{self, DevNode, Layout},
-    exit::{self, Exit, Failure},
+    exit::{Exit, Failure},
     signals,
 };
-use crate::{
-    client::Client,
-    domain::{JobName, WorkerName, WorkerRef},
-    env::{fs, rng, time::Duration},
-};
+use crate::{client::Client, env::time::Duration};
+use cluster::{Cluster, Meter};
+use line::{Head, Line};
+use load::{Load, Times};
 use payload::Pool;
-use record::{Reading, Record, Used};
-use usage::Usage;
-use workload::{Name, Shape};
+use probe::Effort;
+use record::Record;
+use workload::{Name, Run, Shape};
 
-/// Measure appends: how many a second, how late they are durable, and what the servers use for it
+/// Measure a cluster: appends a second, how late they are durable, what the servers use for it; restores, and lost leaders
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   dos-cluster bench W1 W3 --start-nodes 3
   dos-cluster bench W3 --endpoints n1:7420,n2:7420,n3:7420 --measure 60s
   dos-cluster bench W2 --start-nodes 3 --writers 64 --window 16 --payload 256
+  dos-cluster bench R1 F1 --probe --start-nodes 3 --dir /var/tmp/bench
+  dos-cluster bench --report results.jsonl > report.html
 
-Writers keep their windows full; an append counts once a majority has fsynced it. Without workloads: W1 to W5. What was
+Writers keep their windows full; an append counts once a majority has fsynced it. Without workloads: W1 to W6; with
+--probe alone: none. What was
 written to a cluster given by --endpoints stays there, as worker w of a job bench-...")]
 pub(super) struct Bench {
     /// What to measure
     #[arg(value_name = "WORKLOAD", value_enum, ignore_case = true)]
     workloads: Vec<Name>,
+    /// Measure first what the machine itself can do: syncs, calls, logs, and a copy over the loopback
+    #[arg(long)]
+    probe: bool,
+    /// Measure nothing: the page of what earlier runs printed to stdout, to stdout
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["workloads", "start_nodes", "probe"])]
+    report: Option<PathBuf>,
     /// Start this many fresh servers on this machine for each workload, instead of using the cluster at --endpoints
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=9))]
     start_nodes: Option<u16>,
-    /// Where started servers keep their data; removed behind each workload [default: a temporary directory]
-    #[arg(long, value_name = "DIR", requires = "start_nodes")]
+    /// Where started servers keep their data, and --probe its files; removed behind each workload [default: a temporary directory]
+    #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
+    /// Where W6 finds legacy ports of the cluster at --endpoints
+    #[arg(
+        long,
+        value_name = "HOST:PORT,...",
+        value_delimiter = ',',
+        conflicts_with = "start_nodes"
+    )]
+    legacy_endpoints: Vec<String>,
     /// How long is measured
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = arguments::positive_duration)]
     measure: Duration,
     /// How long the load runs before that
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = arguments::positive_duration)]
     warm_up: Duration,
-    /// Another number of writers than the workload's
+    /// Another number of writers than the workload's; of S1 the largest
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     writers: Option<u16>,
     /// Another number of appends in flight than the workload's, for each writer
@@ -61,34 +90,46 @@ pub(super) struct Bench {
     /// Another number of bytes of an append than the workload's
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     payload: Option<u32>,
+    /// Another size than 1GiB of the journal that R1 brings back, of the largest that S1 appends to, and of the file that --probe
+    /// copies; than 4GiB of all journals of T1
+    #[arg(long, value_name = "BYTES", value_parser = arguments::bytes)]
+    bytes: Option<u64>,
+    /// How often the leader is killed in F1 [default: 10]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    repeat: Option<u16>,
     /// Connections to each node that writers share
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     connections: u16,
 }
 
-const ALL: [Name; 5] = [Name::W1, Name::W2, Name::W3, Name::W4, Name::W5];
+const ALL: [Name; 6] = [Name::W1, Name::W2, Name::W3, Name::W4, Name::W5, Name::W6];
+
+/// Each part of a probe.
+const PROBE_LASTS_MAX: Duration = Duration::from_secs(2);
 
 impl Bench {
     pub(super) async fn run(self, context: &Context) -> Result<Exit, Failure> {
+        if let Some(file) = &self.report {
+            context.output.raw(report::of_file(file)?.as_bytes())?;
+            return Ok(Exit::Done);
+        }
         if cfg!(debug_assertions) {
             context
                 .output
                 .talk("note: this program was built without optimisation (`cargo build --release` is with it)");
         }
-        let workloads = match self.workloads.is_empty() {
-            true => ALL.to_vec(),
-            false => self.workloads.clone(),
-        };
+        let runs = self.chosen()?;
         let pool = Pool::new();
-        let mut records = Vec::new();
+        let mut lines = Vec::new();
         let stop = signals::stop_signal()?;
         let all = async {
-            for workload in workloads {
-                let record = self.one(context, workload, &pool).await?;
-                let line = serde_json::to_string(&record)
-                    .map_err(|error| Failure::error(format!("cannot write JSON: {error}")))?;
-                context.output.raw(format!("{line}\n").as_bytes())?;
-                records.push(record);
+            if self.probe {
+                let line = probe::run(self.dir.as_deref(), self.effort()).await?;
+                line.print(&context.output)?;
+                lines.push(line);
+            }
+            for run in runs {
+                self.one(context, run, &pool, &mut lines).await?;
             }
             Ok(Exit::Done)
         };
@@ -96,14 +137,53 @@ impl Bench {
             ended = all => ended,
             () = stop => Err(Failure::error("a signal stopped the measurement before its end")),
         };
-        if !records.is_empty() {
-            context.output.talk(&Record::table(&records));
-        }
+        Line::tables(&lines, &context.output);
         ended
     }
 
-    fn shape(&self, workload: Name) -> Shape {
-        let shape = workload.shape();
+    /// What is measured; refused before anything is, if it cannot be.
+    fn chosen(&self) -> Result<Vec<Run>, Failure> {
+        let has_legacy = self.start_nodes.is_some() || !self.legacy_endpoints.is_empty();
+        let mut names = self.workloads.clone();
+        if names.is_empty() && !self.probe {
+            names.extend(ALL);
+            names.retain(|name| has_legacy || *name != Name::W6);
+        }
+        if names.contains(&Name::W6) && !has_legacy {
+            let message = "cannot measure W6: where the legacy ports are is not known";
+            let step = "--legacy-endpoints HOST:PORT,... or --start-nodes 3";
+            return Err(Failure::usage(message).try_next(step));
+        }
+        let kills = names.iter().find(|name| name.kills());
+        if let Some(name) = kills.filter(|_| self.start_nodes.is_none_or(|nodes| nodes < 3)) {
+            let message = format!(
+                "cannot measure {name:?}: it kills a server, which must be one of three that it has started"
+            );
+            return Err(Failure::usage(message).try_next("--start-nodes 3"));
+        }
+        Ok(names.into_iter().flat_map(|name| self.runs(name)).collect())
+    }
+
+    fn runs(&self, name: Name) -> Vec<Run> {
+        let shape = self.shape(name);
+        if name == Name::S1 {
+            let writers_max = self.writers.map_or(1024, usize::from);
+            return Run::growing(shape, writers_max, self.bytes.unwrap_or(1 << 30));
+        }
+        let journal_bytes = match name {
+            Name::R1 => self.bytes.unwrap_or(1 << 30),
+            Name::T1 => self.bytes.unwrap_or(4 << 30),
+            _ => 0,
+        };
+        vec![Run {
+            name,
+            shape,
+            journal_bytes,
+        }]
+    }
+
+    fn shape(&self, name: Name) -> Shape {
+        let shape = name.shape();
         Shape {
             writers: self.writers.map_or(shape.writers, usize::from),
             window: self.window.map_or(shape.window, usize::from),
@@ -111,91 +191,90 @@ impl Bench {
         }
     }
 
-    async fn one(&self, context: &Context, workload: Name, pool: &Pool) -> Result<Record, Failure> {
-        let Some(count) = self.start_nodes else {
-            return self.measure(context, workload, pool, None).await;
-        };
-        let dir = match &self.dir {
-            Some(dir) => dir.clone(),
-            None => {
-                std::env::temp_dir().join(format!("dos-cluster-bench-{:08x}", rng::u64() >> 32))
-            }
-        };
-        let mut servers = Vec::new();
-        let record = async {
-            let layout = Layout::open(&dir, Some(count), None)?;
-            dev::start_cluster(context, &layout, &mut servers).await?;
-            let local = Local {
-                dir: &dir,
-                endpoints: layout.endpoints(),
-                pids: servers.iter().filter_map(DevNode::pid).collect(),
-            };
-            self.measure(context, workload, pool, Some(&local)).await
+    fn effort(&self) -> Effort {
+        Effort {
+            lasts: self.measure.min(PROBE_LASTS_MAX),
+            copied_bytes: self.bytes.unwrap_or(1 << 30),
         }
-        .await;
-        dev::stop_all(&mut servers, context).await;
-        fs::remove_dir_all(&dir).map_err(|error| exit::cannot("remove", &dir, &error))?;
-        record
+    }
+
+    fn times(&self) -> Times {
+        Times {
+            warm_up: self.warm_up,
+            measured: self.measure,
+        }
+    }
+
+    /// One run on a cluster of its own, or on the one that is given.
+    async fn one(
+        &self,
+        context: &Context,
+        run: Run,
+        pool: &Pool,
+        lines: &mut Vec<Line>,
+    ) -> Result<(), Failure> {
+        let mut cluster = match self.start_nodes {
+            Some(nodes) => Cluster::start(context, self.dir.as_deref(), nodes).await?,
+            None => Cluster::given(context, &self.legacy_endpoints),
+        };
+        let print = |line: Line| {
+            line.print(&context.output)?;
+            lines.push(line);
+            Ok(())
+        };
+        let measured = self.measure(&mut cluster, run, pool, print).await;
+        let ended = cluster.end().await;
+        measured.and(ended)
     }
 
     async fn measure(
         &self,
-        context: &Context,
-        workload: Name,
+        cluster: &mut Cluster,
+        run: Run,
         pool: &Pool,
-        local: Option<&Local<'_>>,
-    ) -> Result<Record, Failure> {
-        let shape = self.shape(workload);
-        let endpoints = local.map_or(&context.endpoints, |local| &local.endpoints);
-        let clients: Vec<Client> = (0..self.connections)
-            .map(|_| context.client_of(endpoints))
-            .collect::<Result<_, _>>()?;
-        let job = format!("bench-{:08x}", rng::u64() >> 32);
-        let worker = WorkerRef {
-            job: JobName::new(&job).map_err(|error| Failure::error(error.to_string()))?,
-            worker: WorkerName::new("w").map_err(|error| Failure::error(error.to_string()))?,
+        mut print: impl FnMut(Line) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let (shape, times) = (run.shape, self.times());
+        let line = match run.name {
+            Name::C1 => {
+                let clients = self.clients(cluster)?;
+                Line::of(&checkpoints::run(cluster, &clients, pool, shape, times).await?)
+            }
+            Name::F1 => {
+                let repeat = usize::from(self.repeat.unwrap_or(10));
+                failover::run(cluster, pool, shape, self.warm_up, repeat).await
+            }
+            Name::R1 => return restore::run(cluster, pool, run.journal_bytes, print).await,
+            Name::T1 => restart::run(cluster, pool, run.journal_bytes).await,
+            _ => Line::of(&self.appends(cluster, run, pool).await?),
         };
-        let times = (self.warm_up, self.measure);
-        let device = || {
-            rustix::fs::sync();
-            local.map_or(0, |local| usage::device_write_bytes(local.dir))
-        };
-        let before = device();
-        let mut readings = Vec::new();
-        let mut at = || readings.push(local.map(Local::read));
-        let outcome = load::run(&clients, &worker, shape, times, pool, &mut at).await?;
-        let device_bytes = device().saturating_sub(before);
-        let mut readings = readings.into_iter().flatten();
-        let used = readings.next().zip(readings.next());
-        let used = used.map(|(before, after)| Used {
-            before,
-            after,
-            device_bytes,
-        });
-        let (nodes, conns) = (endpoints.len(), clients.len());
-        Ok(Record::of(
-            workload,
-            shape,
-            (nodes, conns),
-            &outcome,
-            used.as_ref(),
-        ))
+        print(line?)
     }
-}
 
-/// Servers that this command has started.
-struct Local<'a> {
-    dir: &'a Path,
-    endpoints: Vec<String>,
-    pids: Vec<u32>,
-}
+    fn clients(&self, cluster: &Cluster) -> Result<Vec<Client>, Failure> {
+        (0..self.connections).map(|_| cluster.client()).collect()
+    }
 
-impl Local<'_> {
-    fn read(&self) -> Reading {
-        Reading {
-            servers: self.pids.iter().map(|pid| Usage::of(*pid)).collect(),
-            client_cpu_s: Usage::of(std::process::id()).cpu_s,
-            machine_cpu_s: usage::machine_cpu_s(),
+    /// Writers that append.
+    async fn appends(&self, cluster: &Cluster, run: Run, pool: &Pool) -> Result<Record, Failure> {
+        let shape = run.shape;
+        let mut meter = Meter::new(cluster);
+        let worker = native::fresh_worker()?;
+        if run.journal_bytes > 0 {
+            let journal = native::journal(&worker, 0);
+            fill::fill(&cluster.client()?, &journal, pool, run.journal_bytes).await?;
         }
+        let (load, conns) = if run.name == Name::W6 {
+            let writers = legacy::open(&cluster.legacy, shape).await?;
+            (Load::start(writers, shape, pool, None), shape.writers)
+        } else {
+            let clients = self.clients(cluster)?;
+            let writers = native::open(&clients, &worker, shape).await?;
+            (Load::start(writers, shape, pool, None), clients.len())
+        };
+        let outcome = load.run(self.times(), || meter.read()).await;
+        let used = meter.used();
+        let head = Head::new(run.name, cluster);
+        Ok(Record::new(head, run, conns, &outcome, used.as_ref()))
     }
 }

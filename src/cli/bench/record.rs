@@ -1,29 +1,25 @@
-//! What a run prints: a line of JSON, whose names are shared with the measurements of other systems, and a table for people.
+//! A run of writers that append, as it is printed.
 
 use serde::Serialize;
 
 use super::{
+    cluster::Used,
+    line::{Head, Printed, float, millis, round},
     load::Outcome,
-    usage::Usage,
-    workload::{Name, Shape},
+    workload::Run,
 };
-use crate::{cli::output::table, env::time};
 
 /// One run.
 #[derive(Debug, Serialize)]
 pub(super) struct Record {
-    peer: &'static str,
-    version: &'static str,
-    fsync_at_quorum: bool,
-    /// Built without optimisation: the figures say nothing.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    debug_build: bool,
-    workload: Name,
-    t: u64,
-    nodes: usize,
+    #[serde(flatten)]
+    head: Head,
     payload: usize,
     writers: usize,
     window: usize,
+    /// What each journal had before.
+    #[serde(skip_serializing_if = "is_nothing")]
+    journal_bytes: u64,
     conns: usize,
     secs: f64,
     ops_s: f64,
@@ -32,153 +28,168 @@ pub(super) struct Record {
     p95_us: u64,
     p99_us: u64,
     max_us: u64,
+    /// Per cent, and microseconds that so many took at most.
+    distribution_us: Vec<(f64, u64)>,
     /// Of servers that this command started.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    servers: Option<Servers>,
+    servers: Option<ServerUse>,
     errors: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_error: Option<String>,
 }
 
+/// What servers used for what was measured.
 #[derive(Debug, Serialize)]
-struct Servers {
-    server_cpu_s_per_gb: f64,
+pub(super) struct ServerUse {
+    pub(super) server_cpu_s_per_gb: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server_cpu_us_per_op: Option<f64>,
     server_cpu_s: Vec<f64>,
     client_cpu_s: f64,
     other_cpu_s: f64,
     rss_peak_mb: Vec<f64>,
-    proc_write_per_byte: f64,
-    device_write_per_byte: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proc_write_per_byte: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_write_per_byte: Option<f64>,
 }
 
-/// What was used at one moment.
-#[derive(Debug, Clone)]
-pub(super) struct Reading {
-    pub(super) servers: Vec<Usage>,
-    pub(super) client_cpu_s: f64,
-    pub(super) machine_cpu_s: f64,
-}
-
-/// What was used between two moments, and written to the device in the whole run.
-#[derive(Debug)]
-pub(super) struct Used {
-    pub(super) before: Reading,
-    pub(super) after: Reading,
-    pub(super) device_bytes: u64,
+/// What was done for what was used.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Done {
+    /// Operations that counted; 0 if it was none.
+    pub(super) ops: u64,
+    /// Their payload.
+    pub(super) bytes: u64,
+    /// What was written in the whole run, warm-up and filling included; 0 if it is about reading.
+    pub(super) total_bytes: u64,
 }
 
 impl Record {
-    pub(super) fn of(
-        workload: Name,
-        shape: Shape,
-        (nodes, conns): (usize, usize),
+    pub(super) fn new(
+        head: Head,
+        run: Run,
+        conns: usize,
         outcome: &Outcome,
         used: Option<&Used>,
     ) -> Self {
+        let shape = run.shape;
         let secs = outcome.elapsed.as_secs_f64();
-        let (appends, payload) = (float(outcome.appends), float(shape.payload as u64));
-        let at = |quantile| outcome.latency.value_at_quantile(quantile);
+        let (appends, payload) = (outcome.latencies.count(), shape.payload as u64);
+        let done = Done {
+            ops: appends,
+            bytes: appends * payload,
+            total_bytes: outcome.total_appends * payload + run.journal_bytes,
+        };
+        let latencies = &outcome.latencies;
         Self {
-            peer: "dos-cluster",
-            version: env!("CARGO_PKG_VERSION"),
-            fsync_at_quorum: true,
-            debug_build: cfg!(debug_assertions),
-            workload,
-            t: time::unix_millis() / 1000,
-            nodes,
+            head,
             payload: shape.payload,
             writers: shape.writers,
             window: shape.window,
+            journal_bytes: run.journal_bytes,
             conns,
             secs: round(secs, 1),
-            ops_s: round(appends / secs, 0),
-            mb_s: round(appends * payload / secs / 1e6, 2),
-            p50_us: at(0.5),
-            p95_us: at(0.95),
-            p99_us: at(0.99),
-            max_us: outcome.latency.max(),
-            servers: used.map(|used| Servers::of(shape, outcome, used)),
+            ops_s: round(float(appends) / secs, 0),
+            mb_s: round(float(done.bytes) / secs / 1e6, 2),
+            p50_us: latencies.at(0.5),
+            p95_us: latencies.at(0.95),
+            p99_us: latencies.at(0.99),
+            max_us: latencies.max(),
+            distribution_us: latencies.distribution(),
+            servers: used.map(|used| ServerUse::new(used, done)),
             errors: outcome.errors,
             last_error: outcome.last_error.clone(),
         }
     }
+}
 
-    pub(super) fn table(records: &[Self]) -> String {
-        let millis = |micros: u64| format!("{:.2}", float(micros) / 1e3);
-        let row = |record: &Self| {
-            let servers = record.servers.as_ref();
-            let of = |figure: fn(&Servers) -> String| servers.map_or("-".to_owned(), figure);
-            vec![
-                format!("{:?}", record.workload),
-                format!("{:.0}", record.ops_s),
-                format!("{:.1}", record.mb_s),
-                millis(record.p50_us),
-                millis(record.p95_us),
-                millis(record.p99_us),
-                millis(record.max_us),
-                of(|servers| format!("{:.1}", servers.server_cpu_s_per_gb)),
-                of(|servers| {
-                    let most = servers.rss_peak_mb.iter().copied().fold(0.0, f64::max);
-                    format!("{most:.0}")
-                }),
-                of(|servers| format!("{:.2}", servers.device_write_per_byte)),
-                record.errors.to_string(),
-            ]
-        };
-        let head = [
-            "workload",
-            "ops/s",
-            "MB/s",
-            "p50 ms",
-            "p95 ms",
-            "p99 ms",
-            "max ms",
-            "CPU s/GB",
-            "peak MB",
-            "written/byte",
-            "errors",
-        ];
-        table(&head, &records.iter().map(row).collect::<Vec<_>>())
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference"
+)]
+fn is_nothing(bytes: &u64) -> bool {
+    *bytes == 0
+}
+
+impl Printed for Record {
+    const COLUMNS: &'static [&'static str] = &[
+        "workload",
+        "writers",
+        "journal MB",
+        "ops/s",
+        "MB/s",
+        "p50 ms",
+        "p95 ms",
+        "p99 ms",
+        "max ms",
+        "CPU s/GB",
+        "CPU us/op",
+        "peak MB",
+        "written/byte",
+        "errors",
+    ];
+
+    fn row(&self) -> Vec<String> {
+        let servers = self.servers.as_ref();
+        let of = |figure: fn(&ServerUse) -> String| servers.map_or("-".to_owned(), figure);
+        vec![
+            self.head.name(),
+            self.writers.to_string(),
+            format!("{:.0}", float(self.journal_bytes) / 1e6),
+            format!("{:.0}", self.ops_s),
+            format!("{:.1}", self.mb_s),
+            millis(self.p50_us),
+            millis(self.p95_us),
+            millis(self.p99_us),
+            millis(self.max_us),
+            of(|servers| format!("{:.1}", servers.server_cpu_s_per_gb)),
+            of(|servers| {
+                let cost = servers.server_cpu_us_per_op;
+                cost.map_or("-".to_owned(), |micros| format!("{micros:.0}"))
+            }),
+            of(|servers| {
+                let most = servers.rss_peak_mb.iter().copied().fold(0.0, f64::max);
+                format!("{most:.0}")
+            }),
+            of(|servers| {
+                let written = servers.device_write_per_byte;
+                written.map_or("-".to_owned(), |bytes| format!("{bytes:.2}"))
+            }),
+            self.errors.to_string(),
+        ]
     }
 }
 
-impl Servers {
-    fn of(shape: Shape, outcome: &Outcome, used: &Used) -> Self {
+impl ServerUse {
+    pub(super) fn new(used: &Used, done: Done) -> Self {
         let Used {
             before,
             after,
             device_bytes,
         } = used;
-        let payload = float(shape.payload as u64);
-        let bytes = (float(outcome.appends) * payload).max(1.0);
-        let total = (float(outcome.total_appends) * payload).max(1.0);
+        let bytes = float(done.bytes.max(1));
         let pairs = || before.servers.iter().zip(&after.servers);
         let cpu: Vec<f64> = pairs()
             .map(|(before, after)| after.cpu_s - before.cpu_s)
             .collect();
-        let written = pairs().map(|(before, after)| after.write_bytes - before.write_bytes);
+        let written =
+            pairs().map(|(before, after)| after.write_bytes.saturating_sub(before.write_bytes));
+        let writes = done.total_bytes > 0;
         let all: f64 = cpu.iter().sum();
         let client = after.client_cpu_s - before.client_cpu_s;
         let machine = after.machine_cpu_s - before.machine_cpu_s;
         let peaks = after.servers.iter().map(|usage| usage.peak_rss);
         Self {
             server_cpu_s_per_gb: round(all / (bytes / 1e9), 1),
+            server_cpu_us_per_op: (done.ops > 0).then(|| round(all * 1e6 / float(done.ops), 1)),
             server_cpu_s: cpu.iter().map(|cpu| round(*cpu, 2)).collect(),
             client_cpu_s: round(client, 2),
             other_cpu_s: round(machine - all - client, 2),
             rss_peak_mb: peaks.map(|bytes| round(float(bytes) / 1e6, 0)).collect(),
-            proc_write_per_byte: round(float(written.sum()) / bytes, 2),
-            device_write_per_byte: round(float(*device_bytes) / total, 2),
+            proc_write_per_byte: writes.then(|| round(float(written.sum()) / bytes, 2)),
+            device_write_per_byte: writes
+                .then(|| round(float(*device_bytes) / float(done.total_bytes), 2)),
         }
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "figures of three digits")]
-fn float(count: u64) -> f64 {
-    count as f64
-}
-
-fn round(figure: f64, digits: i32) -> f64 {
-    let scale = 10f64.powi(digits);
-    (figure * scale).round() / scale
 }

@@ -11,7 +11,8 @@ mod story;
 mod wordcount;
 mod worker;
 
-pub(super) use legacy::DemoLegacyWorker;
+pub(super) use legacy::{DemoLegacyWorker, dos_client};
+pub(super) use stage::bring_back;
 
 use std::path::PathBuf;
 

@@ -72,7 +72,7 @@ fn absolute(dir: &Path) -> Result<PathBuf, Failure> {
 }
 
 /// Starts a dead server again, and waits until it has caught up; answers with which log index.
-pub(super) async fn bring_back(
+pub(in crate::cli) async fn bring_back(
     client: &Client,
     layout: &Layout,
     servers: &mut [DevNode],

@@ -13,6 +13,8 @@ mod value;
 use layer::Given;
 pub use layer::{ConfigFault, ConfigFaults, ConfigLayer, NOT_SETTINGS, Source};
 pub use legacy::{LEGACY_LISTEN_DEFAULT, LegacyListen};
+#[cfg(feature = "cli")]
+pub(crate) use value::bytes as parse_bytes;
 
 use crate::domain::JobName;
 

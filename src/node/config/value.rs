@@ -25,7 +25,7 @@ pub(super) fn path(text: &str) -> Result<PathBuf, String> {
 }
 
 /// A number of bytes within bounds: `67108864`, `64MiB`, `64 MiB`, `64MB`.
-pub(super) fn bytes(text: &str, allowed: RangeInclusive<u64>) -> Result<u64, String> {
+pub(crate) fn bytes(text: &str, allowed: RangeInclusive<u64>) -> Result<u64, String> {
     let text = text.trim();
     let found = UNITS
         .iter()

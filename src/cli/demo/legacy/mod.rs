@@ -5,7 +5,7 @@
 //! covers them, and a validator judges every sequence.
 
 mod crew;
-mod dos_client;
+pub(in crate::cli) mod dos_client;
 mod files;
 mod journal;
 mod process;

@@ -46,7 +46,7 @@ pub(super) struct DosClient {
 
 /// How a connection ends.
 #[derive(Debug, thiserror::Error)]
-enum Ended {
+pub(in crate::cli) enum Ended {
     /// A new one is made.
     #[error("{0}")]
     Lost(String),
@@ -239,6 +239,27 @@ async fn ask(
     time::timeout(REPLY_WITHIN, answered).await.map_err(late)?
 }
 
+/// One request that is to be answered `ok`.
+pub(in crate::cli) async fn request(
+    reader: &mut (impl AsyncRead + Unpin),
+    writer: &mut (impl AsyncWrite + Unpin),
+    request: &str,
+) -> Result<(), Ended> {
+    accepted(&ask(reader, writer, request).await?, request)
+}
+
+/// Everything before the offset of the next status frame is synced.
+pub(in crate::cli) async fn next_synced(
+    reader: &mut (impl AsyncRead + Unpin),
+) -> Result<u64, Ended> {
+    let payload = frame(reader).await?;
+    let text = std::str::from_utf8(&payload).ok();
+    let synced = text
+        .filter(|_| is_status(&payload))
+        .and_then(|text| text.split_once('\t')?.1.parse().ok());
+    synced.ok_or_else(|| no_status(&payload))
+}
+
 async fn frame(reader: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, Ended> {
     let length = reader.read_u32().await?;
     if length > FRAME_BYTES_MAX {
@@ -291,10 +312,14 @@ async fn statuses(reader: &mut (impl AsyncRead + Unpin)) -> Ended {
             Err(ended) => return ended,
         };
         if !is_status(&payload) {
-            let shown = String::from_utf8_lossy(&payload);
-            return Ended::Fatal(format!("{shown:?} where a status was expected"));
+            return no_status(&payload);
         }
     }
+}
+
+fn no_status(payload: &[u8]) -> Ended {
+    let shown = String::from_utf8_lossy(payload);
+    Ended::Fatal(format!("{shown:?} where a status was expected"))
 }
 
 fn is_status(payload: &[u8]) -> bool {
