@@ -45,7 +45,7 @@ struct Limits {
     /// `write` and `fdatasync` of 4 KiB, within a file and at its end.
     sync_overwrite_p50_us: u64,
     sync_grow_p50_us: u64,
-    /// A unary call of 1 KiB and its answer, between two runtimes of this process.
+    /// A unary call of 1 KiB and its answer, between two tasks of this process.
     grpc_p50_us: u64,
     /// What three logs together write within files that are there.
     three_logs: Vec<LogRate>,
