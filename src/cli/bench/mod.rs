@@ -49,9 +49,9 @@ Examples:
   dos-cluster bench R1 F1 --probe --start-nodes 3 --dir /var/tmp/bench
   dos-cluster bench --report results.jsonl > report.html
 
-Writers keep their windows full; an append counts once a majority has fsynced it. Without workloads: W1 to W6; with
---probe alone: none. What was
-written to a cluster given by --endpoints stays there, as worker w of a job bench-...")]
+Writers keep their windows full; an append counts once a majority has fsynced it. Without workloads: W1 to W6, but none with
+--probe alone. What was written to a cluster given by --endpoints stays there, as a job bench-..., or by W6 as a worker
+bench-... of the job of the legacy workers. Exit code 6 if something acknowledged was lost in F1.")]
 pub(super) struct Bench {
     /// What to measure
     #[arg(value_name = "WORKLOAD", value_enum, ignore_case = true)]
@@ -245,7 +245,8 @@ impl Bench {
             }
             Name::F1 => {
                 let repeat = usize::from(self.repeat.unwrap_or(10));
-                failover::run(cluster, pool, shape, self.warm_up, repeat).await
+                let load = (shape, self.warm_up);
+                return failover::run(cluster, pool, load, repeat, print).await;
             }
             Name::R1 => return restore::run(cluster, pool, run.journal_bytes, print).await,
             Name::T1 => restart::run(cluster, pool, run.journal_bytes).await,
