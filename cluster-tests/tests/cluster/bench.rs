@@ -1,6 +1,13 @@
 //! The load generator: what it prints, what a report makes of it, and that it leaves nothing behind.
 
-use dos_cluster_tests::{TestCluster, cli, processes::processes_in};
+use std::time::Duration;
+
+use dos_cluster_tests::{
+    TestCluster, cli, eventually,
+    processes::{ends_with_all_in, processes_in},
+    wait,
+};
+use rustix::process::{Pid, Signal, kill_process};
 
 const SHORT: [&str; 4] = ["--warm-up", "200ms", "--measure", "1s"];
 
@@ -196,4 +203,31 @@ async fn what_was_printed_becomes_a_page() {
     for shown in ["<!doctype html>", "Latency", "Throughput", ">W1<"] {
         assert!(page.contains(shown), "{shown}: {page}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_measurement_that_is_stopped_takes_its_servers_and_their_data_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("servers");
+    let mut command = cli::command();
+    command.args(["bench", "W1", "--start-nodes", "3", "--dir"]);
+    let mut child = command.arg(&data).spawn().unwrap();
+    eventually("the servers run", Duration::from_secs(30), async || {
+        let running = processes_in(dir.path()).len();
+        wait::check(running > 3, || format!("{running} processes"))
+    })
+    .await;
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(ends_with_all_in(&mut child, dir.path()).await, Some(1));
+    assert!(!data.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_holds_something_is_nobody_elses() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("precious"), "bytes").unwrap();
+    let servers = ["--start-nodes", "3", "--dir", dir.path().to_str().unwrap()];
+    let refused = cli("", &[&["bench", "W1"][..], &servers].concat()).await;
+    let _ = refused.exits_with(2, &["it is not empty", "--dir"]);
+    assert!(dir.path().join("precious").exists());
 }

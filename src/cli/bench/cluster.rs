@@ -46,32 +46,37 @@ impl Cluster {
         }
     }
 
-    /// Starts so many servers in a directory, a temporary one if none is given.
-    pub(super) async fn start(
+    /// So many servers of our own, to be started in a directory of their own, a temporary one if none is given.
+    pub(super) fn fresh(
         context: &Context,
         dir: Option<&Path>,
         nodes: u16,
     ) -> Result<Self, Failure> {
         let dir = dir.map_or_else(temporary, Path::to_owned);
-        let mut servers = Servers {
+        // It goes with them, so nothing of anybody's may be in it.
+        if fs::list_dir(&dir).is_ok_and(|names| !names.is_empty()) {
+            let message = format!("cannot start servers in {}: it is not empty", dir.display());
+            return Err(Failure::usage(message).try_next("a --dir that is not there yet"));
+        }
+        let servers = Servers {
             layout: Layout::open(&dir, Some(nodes), None)?,
             dir,
             nodes: Vec::new(),
         };
-        let started = dev::start_cluster(context, &servers.layout, &mut servers.nodes).await;
-        let cluster = Self {
+        Ok(Self {
             context: context.clone(),
             endpoints: servers.layout.endpoints(),
             legacy: servers.layout.legacy_addresses(),
             servers: Some(servers),
-        };
-        match started {
-            Ok(_) => Ok(cluster),
-            Err(failure) => {
-                cluster.end().await?;
-                Err(failure)
-            }
+        })
+    }
+
+    /// Starts our servers; nothing to do for others.
+    pub(super) async fn start(&mut self) -> Result<(), Failure> {
+        if let Some(servers) = &mut self.servers {
+            dev::start_cluster(&self.context, &servers.layout, &mut servers.nodes).await?;
         }
+        Ok(())
     }
 
     /// A client with connections of its own.

@@ -45,6 +45,6 @@ mod tests {
         let file = fs::open_or_create(&path.join("file")).unwrap();
         fs::write_all_at(&file, b"bytes", 0).unwrap();
         drop_cached(dir.path()).unwrap();
-        assert_eq!(fs::read(&path.join("file")).unwrap(), b"bytes");
+        assert_eq!(fs::read(path.join("file")).unwrap(), b"bytes");
     }
 }

@@ -15,7 +15,7 @@ use super::{
     workload::{Name, Shape},
 };
 use crate::{
-    cli::exit::Failure,
+    cli::exit::{Exit, Failure},
     client::{Client, Floor},
     domain::{JournalRef, Offset, WorkerRef},
     env::time::{self, Duration},
@@ -57,18 +57,30 @@ struct Round {
 }
 
 /// Kills the leader so many times.
+///
+/// # Errors
+/// When something acknowledged is lost, after that was printed; or as anything on the way.
 pub(super) async fn run(
     cluster: &mut Cluster,
     pool: &Pool,
-    shape: Shape,
-    warm_up: Duration,
+    (shape, warm_up): (Shape, Duration),
     repeat: usize,
-) -> Result<Line, Failure> {
+    mut print: impl FnMut(Line) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let mut rounds = Vec::new();
     for _ in 0..repeat {
         rounds.push(round_of(cluster, pool, shape, warm_up).await?);
     }
-    Line::of(&Failovers::of(Head::new(Name::F1, cluster), shape, &rounds))
+    let failovers = Failovers::of(Head::new(Name::F1, cluster), shape, &rounds);
+    print(Line::of(&failovers)?)?;
+    match failovers.lost_bytes {
+        0 => Ok(()),
+        lost => {
+            let of = failovers.acked_bytes;
+            let message = format!("{lost} of {of} acknowledged bytes are not there any more");
+            Err(Failure::new(Exit::Verification, message))
+        }
+    }
 }
 
 async fn round_of(

@@ -44,7 +44,7 @@ pub(super) struct Times {
 /// What was measured.
 #[derive(Debug)]
 pub(super) struct Outcome {
-    /// Of the whole run, warm-up included.
+    /// All that was sent, in the warm-up and at the end too.
     pub(super) total_appends: u64,
     /// The measured time.
     pub(super) elapsed: Duration,
@@ -70,6 +70,8 @@ struct Shared {
 #[derive(Debug)]
 pub(super) struct Part {
     number: usize,
+    /// The ends of what was sent, and of what was acknowledged.
+    sent: u64,
     acked: u64,
     pub(super) total_appends: u64,
     pub(super) latencies: Latencies,
@@ -80,6 +82,7 @@ impl Part {
     pub(super) fn new(number: usize) -> Self {
         Self {
             number,
+            sent: 0,
             acked: 0,
             total_appends: 0,
             latencies: Latencies::new(),
@@ -176,10 +179,14 @@ impl Load {
 async fn write<W: Writer>(shared: &Shared, number: usize, mut writer: W) -> Part {
     let mut part = Part::new(number);
     let ended = keep_full(shared, number, &mut writer, &mut part).await;
-    part.error = match ended {
-        Ok(()) => writer.close().await.err(),
-        Err(error) => Some(error),
+    let closed = match ended {
+        Ok(()) => writer.close().await,
+        Err(error) => Err(error),
     };
+    match closed {
+        Ok(()) => part.acked = part.sent,
+        Err(error) => part.error = Some(error),
+    }
     part
 }
 
@@ -201,6 +208,8 @@ async fn keep_full<W: Writer>(
             let bytes = shared.pool.payload(number, sequence, payload);
             let end = writer.append(bytes).await?;
             in_flight.push_back((end, began));
+            part.sent = end;
+            part.total_appends += 1;
             sequence += 1;
         }
         let Some((oldest, _)) = in_flight.front() else {
@@ -216,7 +225,6 @@ async fn keep_full<W: Writer>(
             }
             in_flight.pop_front();
             newest = Some(began);
-            part.total_appends += 1;
             if is_measured {
                 part.latencies.record(now.duration_since(began));
             }

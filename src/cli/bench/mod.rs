@@ -17,6 +17,7 @@ mod record;
 mod report;
 mod restart;
 mod restore;
+mod stop;
 mod usage;
 mod workload;
 
@@ -27,7 +28,6 @@ use clap::Args;
 use super::{
     Context, arguments,
     exit::{Exit, Failure},
-    signals,
 };
 use crate::{client::Client, env::time::Duration};
 use cluster::{Cluster, Meter};
@@ -36,6 +36,7 @@ use load::{Load, Times};
 use payload::Pool;
 use probe::Effort;
 use record::Record;
+use stop::Stop;
 use workload::{Name, Run, Shape};
 
 /// Measure a cluster: appends a second, how late they are durable, what the servers use for it; restores, and lost leaders
@@ -48,9 +49,9 @@ Examples:
   dos-cluster bench R1 F1 --probe --start-nodes 3 --dir /var/tmp/bench
   dos-cluster bench --report results.jsonl > report.html
 
-Writers keep their windows full; an append counts once a majority has fsynced it. Without workloads: W1 to W6; with
---probe alone: none. What was
-written to a cluster given by --endpoints stays there, as worker w of a job bench-...")]
+Writers keep their windows full; an append counts once a majority has fsynced it. Without workloads: W1 to W6, but none with
+--probe alone. What was written to a cluster given by --endpoints stays there, as a job bench-..., or by W6 as a worker
+bench-... of the job of the legacy workers. Exit code 6 if something acknowledged was lost in F1.")]
 pub(super) struct Bench {
     /// What to measure
     #[arg(value_name = "WORKLOAD", value_enum, ignore_case = true)]
@@ -121,22 +122,19 @@ impl Bench {
         let runs = self.chosen()?;
         let pool = Pool::new();
         let mut lines = Vec::new();
-        let stop = signals::stop_signal()?;
-        let all = async {
+        let stop = Stop::listen()?;
+        let ended = async {
             if self.probe {
-                let line = probe::run(self.dir.as_deref(), self.effort()).await?;
+                let line = probe::run(self.dir.as_deref(), self.effort(), &stop).await?;
                 line.print(&context.output)?;
                 lines.push(line);
             }
             for run in runs {
-                self.one(context, run, &pool, &mut lines).await?;
+                self.one(context, run, &pool, &stop, &mut lines).await?;
             }
             Ok(Exit::Done)
-        };
-        let ended = tokio::select! {
-            ended = all => ended,
-            () = stop => Err(Failure::error("a signal stopped the measurement before its end")),
-        };
+        }
+        .await;
         Line::tables(&lines, &context.output);
         ended
     }
@@ -211,10 +209,11 @@ impl Bench {
         context: &Context,
         run: Run,
         pool: &Pool,
+        stop: &Stop,
         lines: &mut Vec<Line>,
     ) -> Result<(), Failure> {
         let mut cluster = match self.start_nodes {
-            Some(nodes) => Cluster::start(context, self.dir.as_deref(), nodes).await?,
+            Some(nodes) => Cluster::fresh(context, self.dir.as_deref(), nodes)?,
             None => Cluster::given(context, &self.legacy_endpoints),
         };
         let print = |line: Line| {
@@ -222,7 +221,11 @@ impl Bench {
             lines.push(line);
             Ok(())
         };
-        let measured = self.measure(&mut cluster, run, pool, print).await;
+        let measured = stop.or(async {
+            cluster.start().await?;
+            self.measure(&mut cluster, run, pool, print).await
+        });
+        let measured = measured.await;
         let ended = cluster.end().await;
         measured.and(ended)
     }
@@ -242,7 +245,8 @@ impl Bench {
             }
             Name::F1 => {
                 let repeat = usize::from(self.repeat.unwrap_or(10));
-                failover::run(cluster, pool, shape, self.warm_up, repeat).await
+                let load = (shape, self.warm_up);
+                return failover::run(cluster, pool, load, repeat, print).await;
             }
             Name::R1 => return restore::run(cluster, pool, run.journal_bytes, print).await,
             Name::T1 => restart::run(cluster, pool, run.journal_bytes).await,

@@ -52,6 +52,9 @@ pub(super) struct ServerUse {
     proc_write_per_byte: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     device_write_per_byte: Option<f64>,
+    /// Where reading is measured: what of it came from the disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) proc_read_per_byte: Option<f64>,
 }
 
 /// What was done for what was used.
@@ -175,6 +178,8 @@ impl ServerUse {
             .collect();
         let written =
             pairs().map(|(before, after)| after.write_bytes.saturating_sub(before.write_bytes));
+        let read =
+            pairs().map(|(before, after)| after.read_bytes.saturating_sub(before.read_bytes));
         let writes = done.total_bytes > 0;
         let all: f64 = cpu.iter().sum();
         let client = after.client_cpu_s - before.client_cpu_s;
@@ -190,6 +195,7 @@ impl ServerUse {
             proc_write_per_byte: writes.then(|| round(float(written.sum()) / bytes, 2)),
             device_write_per_byte: writes
                 .then(|| round(float(*device_bytes) / float(done.total_bytes), 2)),
+            proc_read_per_byte: (!writes).then(|| round(float(read.sum()) / bytes, 2)),
         }
     }
 }

@@ -249,6 +249,7 @@ impl Printed for Restored {
         "fetch MB/s",
         "MB/s",
         "CPU s/GB",
+        "from disk/byte",
     ];
 
     fn row(&self) -> Vec<String> {
@@ -265,6 +266,7 @@ impl Printed for Restored {
             figure(self.fetch_mb_s),
             format!("{:.1}", self.mb_s),
             figure(servers.map(|servers| servers.server_cpu_s_per_gb)),
+            figure(servers.and_then(|servers| servers.proc_read_per_byte)),
         ]
     }
 }

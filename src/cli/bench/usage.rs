@@ -13,6 +13,8 @@ pub(super) struct Usage {
     pub(super) cpu_s: f64,
     /// Bytes it made the kernel write: pages that became dirty, so a page written twice counts twice.
     pub(super) write_bytes: u64,
+    /// Bytes that had to come from the disk for it.
+    pub(super) read_bytes: u64,
     /// The most memory it ever had resident, in bytes.
     pub(super) peak_rss: u64,
 }
@@ -20,9 +22,11 @@ pub(super) struct Usage {
 impl Usage {
     pub(super) fn of(pid: u32) -> Self {
         let status = read(&format!("/proc/{pid}/status"));
+        let io = read(&format!("/proc/{pid}/io"));
         Self {
             cpu_s: stat_cpu_s(&read(&format!("/proc/{pid}/stat"))),
-            write_bytes: number_after(&read(&format!("/proc/{pid}/io")), "write_bytes:"),
+            write_bytes: number_after(&io, "write_bytes:"),
+            read_bytes: number_after(&io, "read_bytes:"),
             peak_rss: number_after(&status, "VmHWM:") * 1024,
         }
     }

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::{
     cluster,
     line::{Line, Printed, round},
+    stop::Stop,
 };
 use crate::{
     cli::exit::{self, Failure},
@@ -44,7 +45,7 @@ struct Limits {
     /// `write` and `fdatasync` of 4 KiB, within a file and at its end.
     sync_overwrite_p50_us: u64,
     sync_grow_p50_us: u64,
-    /// A unary call of 1 KiB and its answer, between two runtimes of this process.
+    /// A unary call of 1 KiB and its answer, between two tasks of this process.
     grpc_p50_us: u64,
     /// What three logs together write within files that are there.
     three_logs: Vec<LogRate>,
@@ -53,7 +54,7 @@ struct Limits {
 }
 
 /// Measures with files in a directory of its own, which is removed: below `dir`, or a temporary one.
-pub(super) async fn run(dir: Option<&Path>, effort: Effort) -> Result<Line, Failure> {
+pub(super) async fn run(dir: Option<&Path>, effort: Effort, stop: &Stop) -> Result<Line, Failure> {
     let temporary = cluster::temporary();
     let name = temporary.file_name().map(Path::new);
     let dir = match (dir, name) {
@@ -61,9 +62,13 @@ pub(super) async fn run(dir: Option<&Path>, effort: Effort) -> Result<Line, Fail
         _ => temporary,
     };
     fs::create_private_dir_all(&dir).map_err(|error| exit::cannot("create", &dir, &error))?;
-    let measured = measure(&dir, effort).await;
+    let measured = stop.or(async {
+        let measured = measure(&dir, effort).await;
+        measured.map_err(|error| exit::cannot("measure with files in", &dir, &error))
+    });
+    let measured = measured.await;
     let removed = fs::remove_dir_all(&dir);
-    let limits = measured.map_err(|error| exit::cannot("measure with files in", &dir, &error))?;
+    let limits = measured?;
     removed.map_err(|error| exit::cannot("remove", &dir, &error))?;
     Line::of(&limits)
 }

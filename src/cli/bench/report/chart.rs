@@ -16,6 +16,8 @@ const FIGURE_WIDTH: f64 = 130.0;
 
 const PLOT_HEIGHT: f64 = 300.0;
 const PLOT_LEFT: f64 = 70.0;
+/// For half of the last label.
+const PLOT_RIGHT: f64 = WIDTH - 30.0;
 const PLOT_TOP: f64 = 10.0;
 /// Below a plot: its ticks, and the name of its axis.
 const PLOT_BELOW: f64 = 45.0;
@@ -116,7 +118,7 @@ fn power_of_ten(exponent: f64) -> String {
 
 /// Curves through points, with the names of the curves below.
 pub(super) fn curves(x: &Axis, y: &Axis, curves: &[(String, Vec<(f64, f64)>)]) -> String {
-    let across = |value: f64| PLOT_LEFT + x.place(value) * (WIDTH - PLOT_LEFT - 20.0);
+    let across = |value: f64| PLOT_LEFT + x.place(value) * (PLOT_RIGHT - PLOT_LEFT);
     let up = |value: f64| PLOT_TOP + (1.0 - y.place(value)) * PLOT_HEIGHT;
     let bottom = PLOT_TOP + PLOT_HEIGHT;
     let mut plot = String::new();
@@ -136,7 +138,7 @@ pub(super) fn curves(x: &Axis, y: &Axis, curves: &[(String, Vec<(f64, f64)>)]) -
             plot,
             "<line x1=\"{PLOT_LEFT}\" x2=\"{}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>\
              <text x=\"{}\" y=\"{at:.1}\" class=\"name\">{}</text>",
-            WIDTH - 20.0,
+            PLOT_RIGHT,
             PLOT_LEFT - 6.0,
             escape(label)
         );
@@ -203,7 +205,7 @@ mod tests {
         let y = Axis::of("y", vec![(0.0, "0".into()), (1.0, "1".into())]);
         let chart = curves(&x, &y, &[("one".into(), vec![(0.0, 0.0), (1.0, 1.0)])]);
         assert!(
-            chart.contains("points=\"70.0,310.0 740.0,10.0\""),
+            chart.contains("points=\"70.0,310.0 730.0,10.0\""),
             "{chart}"
         );
     }
