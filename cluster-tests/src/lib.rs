@@ -1,6 +1,7 @@
 //! The harness of the cluster tests: whole clusters of real `dos-cluster` processes on this machine.
 //!
 //! ```text
+//! Appends       an append's way from the wire to the store, without a cluster
 //! TestCluster   some nodes in a temporary directory; kills what is left of them when it goes
 //! TestNode      one process: start, kill -9, SIGTERM, pause, wipe; keeps its ports over restarts
 //! Load          a writer in the background, whose bytes are known at every offset
@@ -19,6 +20,7 @@
     reason = "a test harness: a failure is a panic, and nothing here is simulated"
 )]
 
+pub mod appends;
 pub mod cli;
 pub mod cluster;
 pub mod http;

@@ -6,5 +6,8 @@ pub mod guarantees {}
 #[doc = include_str!("disk_format.md")]
 pub mod disk_format {}
 
+#[doc = include_str!("performance.md")]
+pub mod performance {}
+
 #[doc = include_str!("recovery_line.md")]
 pub mod recovery_line {}

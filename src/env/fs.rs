@@ -115,6 +115,20 @@ pub fn open_or_create(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
+/// Whether files in this directory can be written past the page cache, which not every file system can do. Makes a file there, and
+/// removes it.
+#[cfg(feature = "rocksdb")]
+pub fn takes_direct_io(dir: &Path) -> bool {
+    use std::os::unix::fs::OpenOptionsExt;
+    let probe = dir.join(".takes-direct-io");
+    let direct = i32::try_from(rustix::fs::OFlags::DIRECT.bits()).unwrap_or_default();
+    let mut options = OpenOptions::new();
+    let options = options.write(true).create(true).truncate(true);
+    let opened = options.custom_flags(direct).open(&probe);
+    let _ = remove_file(&probe); // at worst it is found again the next time
+    opened.is_ok()
+}
+
 /// Whether anything has this name.
 pub fn exists(path: &Path) -> io::Result<bool> {
     #[cfg(not(sim))]

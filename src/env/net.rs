@@ -25,6 +25,10 @@ pub const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 /// HTTP/2 flow control window of one connection, in bytes, shared by its streams.
 pub const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 
+/// Longest HTTP/2 frame that a server takes, in bytes: a message of a megabyte in the default 16 KiB is 64 of them.
+#[cfg(feature = "server")]
+const FRAME_BYTES_MAX: u32 = 256 << 10;
+
 /// Silence after which [`Connection::notice_vanished_peer`] has a peer probed, and how often from then on.
 #[cfg(all(feature = "server", not(sim)))]
 const PROBE_AFTER: Duration = Duration::from_secs(4);
@@ -285,6 +289,7 @@ pub fn server(options: ChannelOptions) -> tonic::transport::Server {
     tonic::transport::Server::builder()
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(Some(FRAME_BYTES_MAX))
         .http2_keepalive_interval(Some(options.keep_alive_interval))
         .http2_keepalive_timeout(Some(options.keep_alive_timeout))
 }

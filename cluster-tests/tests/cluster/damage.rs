@@ -33,12 +33,14 @@ fn files(dir: &Path, extension: &str, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Flips a bit of what the seed's writer wrote at an offset, in every table of a stopped node's state that holds it; answers
+/// Flips a bit of what the seed's writer wrote at an offset, in every table or blob file of a stopped node's state that holds it; answers
 /// how many do.
 fn flip(node: &TestNode, seed: u64, offset: u64) -> usize {
     let needle = pattern(seed, offset, 32);
     let mut tables = Vec::new();
-    files(&node.data_dir.join("state"), "sst", &mut tables);
+    for extension in ["sst", "blob"] {
+        files(&node.data_dir.join("state"), extension, &mut tables);
+    }
     let mut flipped = 0;
     for table in tables {
         let bytes = std::fs::read(&table).unwrap();

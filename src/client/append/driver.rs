@@ -333,6 +333,10 @@ impl Driver {
                             heard = stream.progressed;
                         }
                         stream.window.push(data);
+                        // What was appended at once leaves together.
+                        while let Ok(more) = self.queue.try_recv() {
+                            stream.window.push(more);
+                        }
                     }
                     None => stream.closing = true,
                 },

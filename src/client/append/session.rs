@@ -18,8 +18,8 @@ use crate::{
     },
 };
 
-/// Messages handed to the connection before it takes them. They share their bytes with the window.
-const SENDING_MAX: usize = 16;
+/// Messages handed to the connection before it takes them: few, so that what waits behind them leaves together.
+const SENDING_MAX: usize = 4;
 
 /// An open append stream at one node.
 #[derive(Debug)]

@@ -7,12 +7,15 @@
 
 use std::collections::VecDeque;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 
 use crate::domain::Offset;
 
 /// What a piece costs of the window besides its bytes, so that tiny appends are bounded too.
 const PIECE_COST: usize = 64;
+
+/// Queued pieces leave as one message up to this many bytes.
+const JOINED_BYTES_MAX: usize = 64 << 10;
 
 /// Permits of the window that a piece of `bytes` holds until it is durable.
 pub(super) fn cost(bytes: usize) -> usize {
@@ -30,6 +33,20 @@ pub(super) struct Piece {
 impl Piece {
     fn end(&self) -> Offset {
         Offset(self.at.0.saturating_add(self.data.len() as u64))
+    }
+
+    /// Neighbours as one, of which the first begins at `at`.
+    fn joined<'a>(at: Offset, pieces: impl Iterator<Item = &'a Self> + Clone) -> Self {
+        let bytes = pieces.clone().map(|piece| piece.data.len()).sum();
+        let mut data = BytesMut::with_capacity(bytes);
+        for piece in pieces {
+            data.extend_from_slice(&piece.data);
+        }
+        Self {
+            at,
+            cost: cost(bytes),
+            data: data.freeze(),
+        }
     }
 }
 
@@ -94,10 +111,23 @@ impl Window {
         self.pieces.push_back(piece);
     }
 
-    /// The next piece to send, which counts as sent from now on.
+    /// The next bytes to send, which count as sent from now on: one piece, or as many as are queued and fit [`JOINED_BYTES_MAX`],
+    /// for a message costs more than the bytes of a small one.
     pub(super) fn send(&mut self) -> Option<Piece> {
-        let piece = self.pieces.get(self.unsent)?.clone();
-        self.unsent += 1;
+        let mut unsent = self.pieces.iter().skip(self.unsent);
+        let first = unsent.next()?;
+        let mut bytes = first.data.len();
+        let more = unsent.take_while(|piece| {
+            bytes += piece.data.len();
+            bytes <= JOINED_BYTES_MAX
+        });
+        let count = 1 + more.count();
+        let run = self.pieces.range(self.unsent..self.unsent + count);
+        let piece = match count {
+            1 => first.clone(),
+            _ => Piece::joined(first.at, run),
+        };
+        self.unsent += count;
         self.sent = self.sent.max(piece.end());
         Some(piece)
     }
@@ -266,8 +296,8 @@ mod tests {
     fn a_tail_below_what_was_durable_or_above_what_was_sent_is_refused() {
         let mut window = Window::new(Offset(10));
         window.push(Bytes::from_static(b"abcd"));
-        window.push(Bytes::from_static(b"efgh"));
         window.send();
+        window.push(Bytes::from_static(b"efgh"));
         window.acknowledge(Offset(12)).unwrap();
         let refused = OutOfWindow {
             durable: Offset(12),
@@ -277,6 +307,24 @@ mod tests {
         assert_eq!(window.reopen(Offset(15)), Err(refused));
         assert_eq!(window.acknowledge(Offset(15)), Err(refused));
         window.reopen(Offset(13)).unwrap();
-        assert_eq!(window.send().unwrap().data, "d");
+        assert_eq!(window.send().unwrap().data, "defgh");
+    }
+
+    #[test]
+    fn what_is_queued_leaves_together_as_far_as_it_fits_a_message() {
+        let mut window = Window::new(Offset(0));
+        let half = Bytes::from(vec![1; JOINED_BYTES_MAX / 2]);
+        for data in [half.clone(), half.clone(), half.clone()] {
+            window.push(data);
+        }
+        window.push(Bytes::from(vec![2; 2 * JOINED_BYTES_MAX]));
+        let sent = std::iter::from_fn(|| window.send());
+        let sent: Vec<_> = sent.map(|piece| (piece.at.0, piece.data.len())).collect();
+        let half = half.len() as u64;
+        let full = JOINED_BYTES_MAX;
+        assert_eq!(
+            sent,
+            [(0, full), (2 * half, full / 2), (3 * half, 2 * full)]
+        );
     }
 }

@@ -121,7 +121,7 @@ async fn lost_nodes_and_lost_answers_neither_lose_nor_double_bytes() {
     let client = cluster.client(&[0, 1, 2]);
     let (epoch, journal) = open_worker(&client, "j").await;
     let mut stream = open(&client, epoch, &journal).await;
-    let sent = pattern(600_000);
+    let sent = pattern(6_000_000);
     let fired = |cluster: &FakeCluster| {
         let fired = (0..3).map(|node| cluster.fired(node));
         fired.fold((0, 0), |(lost, broken), fired| {
@@ -129,7 +129,7 @@ async fn lost_nodes_and_lost_answers_neither_lose_nor_double_bytes() {
         })
     };
     let mut leader = 0;
-    for (round, part) in sent.chunks(20_000).enumerate() {
+    for (round, part) in sent.chunks(200_000).enumerate() {
         let before = stream.end();
         let (lost, broken) = fired(&cluster);
         if round % 3 == 1 {
@@ -138,7 +138,7 @@ async fn lost_nodes_and_lost_answers_neither_lose_nor_double_bytes() {
             }
             cluster.fault(leader, |faults| faults.lost_answers = 1);
         }
-        for piece in part.chunks(1_500) {
+        for piece in part.chunks(15_000) {
             stream.append(Bytes::copy_from_slice(piece)).await.unwrap();
         }
         if round % 3 == 1 {

@@ -37,11 +37,21 @@ pub const FRAME_BYTES: usize = 5;
 /// Frames a body.
 #[must_use]
 pub fn seal(body: &[u8]) -> Vec<u8> {
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&[FORMAT]), body);
-    let mut raw = Vec::with_capacity(FRAME_BYTES + body.len());
-    raw.extend_from_slice(&crc.to_le_bytes());
+    seal_parts(std::iter::once(body))
+}
+
+/// Frames a body that is in parts, each of which is copied once.
+#[must_use]
+pub fn seal_parts<'a>(parts: impl Iterator<Item = &'a [u8]> + Clone) -> Vec<u8> {
+    let bytes: usize = parts.clone().map(<[u8]>::len).sum();
+    let mut raw = Vec::with_capacity(FRAME_BYTES + bytes);
+    raw.extend_from_slice(&[0; 4]);
     raw.push(FORMAT);
-    raw.extend_from_slice(body);
+    for part in parts {
+        raw.extend_from_slice(part);
+    }
+    let (stored, rest) = raw.split_at_mut(4);
+    stored.copy_from_slice(&crc32c::crc32c(rest).to_le_bytes());
     raw
 }
 

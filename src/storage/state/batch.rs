@@ -13,6 +13,9 @@ use crate::domain::{Change, JournalId, Offset, State};
 /// otherwise make as many keys as lines.
 const JOINED_BYTES_MAX: usize = 64 * 1024;
 
+/// What a key and a value take beside the value, at most.
+const ENTRY_BYTES: usize = 64;
+
 /// An encoded key and its sealed value.
 pub(super) type Entry = (Vec<u8>, Vec<u8>);
 
@@ -80,12 +83,23 @@ impl StateBatch {
         self.records.entry(key.encode(GROUP)).or_insert_with(encode);
     }
 
+    /// About how many bytes it is, keys and records included.
+    pub(super) fn bytes(&self) -> usize {
+        let chunks = self.journals.values().flat_map(|change| &change.chunks);
+        let chunks: usize = chunks.map(|(_, data)| data.len() + ENTRY_BYTES).sum();
+        let records = self.records.values().flatten();
+        let records: usize = records.map(|raw| raw.len() + ENTRY_BYTES).sum();
+        chunks + records
+    }
+
     /// Keys and values of the new chunks, neighbours joined. To be put after the cuts.
     pub(super) fn chunk_puts(&self) -> impl Iterator<Item = Entry> {
         self.journals.iter().flat_map(|(journal, change)| {
-            change
-                .joined()
-                .map(|(at, body)| (chunk_key(*journal, at), value::seal(&body)))
+            let puts = change.runs();
+            puts.map(|(at, run)| {
+                let parts = run.iter().map(|(_, data)| &data[..]);
+                (chunk_key(*journal, at), value::seal_parts(parts))
+            })
         })
     }
 
@@ -117,8 +131,8 @@ impl JournalChange {
         self.cut = Some(self.cut.map_or(at, |earlier| earlier.min(at)));
     }
 
-    /// The new chunks with neighbours joined up to [`JOINED_BYTES_MAX`]; a chunk is never split.
-    fn joined(&self) -> impl Iterator<Item = (Offset, Bytes)> {
+    /// The new chunks, neighbours together up to [`JOINED_BYTES_MAX`]; a chunk is never split.
+    fn runs(&self) -> impl Iterator<Item = (Offset, &[(Offset, Bytes)])> {
         let mut rest = self.chunks.as_slice();
         std::iter::from_fn(move || {
             let ((at, first), mut after) = rest.split_first()?;
@@ -134,14 +148,7 @@ impl JournalChange {
             }
             let run = &rest[..rest.len() - after.len()];
             rest = after;
-            if run.len() == 1 {
-                return Some((*at, first.clone()));
-            }
-            let mut body = Vec::with_capacity(bytes);
-            for (_, data) in run {
-                body.extend_from_slice(data);
-            }
-            Some((*at, body.into()))
+            Some((*at, run))
         })
     }
 }
@@ -178,9 +185,10 @@ mod tests {
     fn change_of(changes: Vec<Change>) -> (Option<Offset>, Vec<(u64, String)>) {
         let batch = StateBatch::new(&State::default(), changes, Bytes::from_static(b"mark"));
         let change = &batch.journals[&JournalId(1)];
-        let joined = change
-            .joined()
-            .map(|(at, data)| (at.0, String::from_utf8(data.to_vec()).unwrap()));
+        let joined = change.runs().map(|(at, run)| {
+            let data: Vec<_> = run.iter().flat_map(|(_, data)| data.to_vec()).collect();
+            (at.0, String::from_utf8(data).unwrap())
+        });
         (change.cut, joined.collect())
     }
 

@@ -25,6 +25,11 @@ const SPARES_MAX: usize = 4;
 /// The marker is written with the first batch after this time, and when the log is idle.
 const MARKER_EVERY: Duration = IDLE_AFTER;
 
+/// A write of at most this many bytes that makes a file longer makes it longer by [`AHEAD_BYTES`] more.
+const SMALL_WRITE_BYTES: usize = 16 << 10;
+const AHEAD_BYTES: usize = 128 << 10;
+static ZEROS: [u8; AHEAD_BYTES] = [0; AHEAD_BYTES];
+
 /// One call, on its way to disk.
 pub(super) enum Request {
     Append {
@@ -326,10 +331,32 @@ impl Writer {
         fs::write_all_at(file, &self.buffer, u64::from(*written))
             .map_err(StorageError::io("write", &segment.path))?;
         *written += length(&self.buffer);
-        segment
-            .file_bytes
-            .fetch_max(u64::from(*written), Ordering::Relaxed);
+        let small = self.buffer.len() <= SMALL_WRITE_BYTES;
         self.buffer.clear();
+        let end = u64::from(*written);
+        let grown = segment.file_bytes.fetch_max(end, Ordering::Relaxed) < end;
+        if grown && small {
+            self.grow_ahead()?;
+        }
+        Ok(())
+    }
+
+    /// Writes zeros, which are no record, behind the end of the file, to be synced along with what is before them: a sync that
+    /// makes a file longer takes the file system several times as long as one that overwrites, and small appends would make it
+    /// longer each time. Large ones pay for it anyhow.
+    fn grow_ahead(&mut self) -> Result<(), StorageError> {
+        let Active {
+            segment,
+            file,
+            written,
+            ..
+        } = &self.active;
+        let room = self.options.segment_bytes.saturating_sub(*written as usize);
+        let zeros = &ZEROS[..AHEAD_BYTES.min(room)];
+        let end = u64::from(*written);
+        fs::write_all_at(file, zeros, end).map_err(StorageError::io("write", &segment.path))?;
+        let end = end + zeros.len() as u64;
+        segment.file_bytes.fetch_max(end, Ordering::Relaxed);
         Ok(())
     }
 

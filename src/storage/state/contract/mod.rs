@@ -142,6 +142,13 @@ impl Driver {
         assert!(matches!(outcome, Outcome::Appended(answers) if answers[0].is_ok()));
     }
 
+    pub(super) fn delete(&mut self, journal: JournalId) {
+        let state = &self.model.state;
+        let record = state.journal_by_id(journal).unwrap();
+        let name = state.journal_ref(record).unwrap();
+        self.apply(&Command::DeleteJournal(name));
+    }
+
     fn cut(&mut self, journal: JournalId, at: u64) {
         let state = &self.model.state;
         let record = state.journal_by_id(journal).unwrap();
@@ -164,7 +171,7 @@ impl Driver {
         self.store = open(&dir.join("state")).unwrap().into();
     }
 
-    fn check(&self) {
+    pub(super) fn check(&self) {
         check_is(&*self.store, &self.model, Some(mark(self.log_index)));
     }
 }

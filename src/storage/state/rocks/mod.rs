@@ -29,6 +29,9 @@ use crate::domain::{JournalId, Offset, OffsetRange, State};
 use crate::env::fs;
 use crate::storage::{StorageError, crashsafe};
 
+/// The property that says how many bytes are in blob files.
+const BLOB_BYTES: &str = "rocksdb.total-blob-file-size";
+
 /// Settings of a [`RocksStore`].
 #[derive(Debug, Clone, Copy)]
 pub struct RocksOptions {
@@ -110,7 +113,7 @@ impl StateStore for RocksStore {
         let _writer = self.writer.lock().expect("an earlier writer panicked");
         let database = self.current();
         let (chunks, records) = (database.chunks()?, database.records()?);
-        let mut out = WriteBatch::default();
+        let mut out = WriteBatch::with_capacity_bytes(batch.bytes());
         for (journal, at) in batch.cuts() {
             let stored = database.stored_around(journal, at)?;
             if stored.gone.len() == POINT_DELETES_MAX {
@@ -170,7 +173,8 @@ impl StateStore for RocksStore {
         let mut options = FlushOptions::default();
         options.set_wait(true);
         let flushed = database.db.flush_cfs_opt(&families, &options);
-        flushed.map_err(rocks("flush", &database.path))
+        flushed.map_err(rocks("flush", &database.path))?;
+        database.collect_garbage()
     }
 
     fn snapshot(&self, dir: &Path) -> Result<(), StorageError> {
@@ -179,7 +183,8 @@ impl StateStore for RocksStore {
         Checkpoint::new(&database.db)
             .and_then(|checkpoint| checkpoint.create_checkpoint(dir))
             .map_err(rocks("make a snapshot in", dir))?;
-        crashsafe::sync_parent(dir)
+        crashsafe::sync_parent(dir)?;
+        database.collect_garbage()
     }
 
     fn snapshot_applied(&self, dir: &Path) -> Result<Option<Bytes>, StorageError> {
@@ -224,11 +229,15 @@ impl StateStore for RocksStore {
 
     fn bytes(&self) -> u64 {
         let database = self.current();
-        let of = |family: &ColumnFamily| {
-            let size = database
-                .db
-                .property_int_value_cf(family, properties::TOTAL_SST_FILES_SIZE);
-            size.ok().flatten().unwrap_or(0)
+        let of = |family: &ColumnFamily| -> u64 {
+            let tables = properties::TOTAL_SST_FILES_SIZE;
+            let tables = database.db.property_int_value_cf(family, tables);
+            let blobs = database.db.property_int_value_cf(family, BLOB_BYTES);
+            let sizes = [tables, blobs];
+            sizes
+                .into_iter()
+                .filter_map(|size| size.ok().flatten())
+                .sum()
         };
         [database.chunks(), database.records()]
             .into_iter()

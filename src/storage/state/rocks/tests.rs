@@ -173,3 +173,39 @@ fn reading_an_images_mark_changes_nothing_in_it() {
     assert!(driver.store.snapshot_applied(&image).unwrap().is_some());
     assert_eq!(fs::list_dir(&image).unwrap(), before);
 }
+
+/// Bytes of several journals are in one file: what one of them had goes only when the file is rewritten.
+#[test]
+fn what_a_removed_journal_had_is_given_back_and_the_others_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let small = RocksOptions {
+        memory_bytes: 1 << 20,
+    };
+    let store = RocksStore::open(&dir.path().join("state"), small).unwrap();
+    let database = store.current();
+    let mut driver = Driver::new(Box::new(store));
+    let [kept, removed] = [driver.open_journal("kept"), driver.open_journal("removed")];
+    for round in 0..40u8 {
+        driver.append(kept, &vec![round; 10_000]);
+        driver.append(removed, &vec![round; 60_000]);
+        driver.write();
+    }
+    driver.store.flush().unwrap();
+    let full = driver.store.bytes();
+    assert!(full > 2_800_000, "{full}");
+    driver.delete(removed);
+    driver.write();
+    let mut left = full;
+    for round in 0..200u8 {
+        if left < 1_000_000 {
+            break;
+        }
+        driver.append(kept, &vec![round; 1_000]);
+        driver.write();
+        driver.store.flush().unwrap();
+        wait_until_quiet(&database);
+        left = driver.store.bytes();
+    }
+    assert!(left < 1_000_000, "{left} of {full}");
+    driver.check();
+}
