@@ -14,7 +14,9 @@ use openraft::{
 use tokio::sync::{Notify, watch};
 
 use super::{
-    RaftHandle, RaftService, compaction,
+    RaftHandle, RaftService,
+    bereaved::Bereaved,
+    compaction,
     heard::Heard,
     log_store::LogStore,
     network::Network,
@@ -111,6 +113,9 @@ pub struct Proposed {
     pub log_index: u64,
 }
 
+/// How long a failure of Raft may go unnoticed.
+const FAILED_WITHIN: Duration = Duration::from_millis(100);
+
 /// One replicated group of this node. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Group {
@@ -120,6 +125,7 @@ pub struct Group {
     peers: PeerBook,
     receiver: SnapshotReceiver,
     heard: Heard,
+    bereaved: Bereaved,
     stop: Arc<Notify>,
 }
 
@@ -192,13 +198,21 @@ impl Group {
             },
             stop.clone(),
         );
+        let heard = Heard::new(options.election_timeout);
+        let bereaved = Bereaved::start(
+            raft.clone(),
+            peers.clone(),
+            heard.clone(),
+            options.heartbeat,
+        );
         Ok(Self {
             raft,
             view,
             wal,
             peers,
             receiver,
-            heard: Heard::new(options.election_timeout),
+            heard,
+            bereaved,
             stop,
         })
     }
@@ -211,6 +225,7 @@ impl Group {
             self.peers.clone(),
             self.receiver.clone(),
             self.heard.clone(),
+            self.bereaved.clone(),
         )
     }
 
@@ -370,6 +385,8 @@ impl Group {
             if metrics.changed().await.is_err() {
                 return "its metrics ended".to_owned();
             }
+            // They change with every entry, which is no reason to wake up each time.
+            time::sleep(FAILED_WITHIN).await;
         }
     }
 

@@ -31,10 +31,16 @@ impl Heard {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
+    /// For how long it has not; `None` when it never has.
+    pub(super) fn silent_for(&self) -> Option<Duration> {
+        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.map(|last| last.elapsed())
+    }
+
     /// Whether it has lately.
     pub(super) fn lately(&self) -> bool {
-        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.is_some_and(|last| last.elapsed() <= self.silence_max)
+        let silent = self.silent_for();
+        silent.is_some_and(|silent| silent <= self.silence_max)
     }
 }
 

@@ -16,6 +16,7 @@
     reason = "openraft's associated types must be pub, in modules that nobody else sees"
 )]
 
+mod bereaved;
 mod compaction;
 mod group;
 mod heard;

@@ -13,6 +13,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     RaftHandle,
+    bereaved::Bereaved,
     heard::Heard,
     peers::PeerBook,
     receive_snapshot::SnapshotReceiver,
@@ -31,6 +32,7 @@ pub struct RaftService {
     peers: PeerBook,
     receiver: SnapshotReceiver,
     heard: Heard,
+    bereaved: Bereaved,
 }
 
 fn bad(error: &CodecError) -> Status {
@@ -47,12 +49,14 @@ impl RaftService {
         peers: PeerBook,
         receiver: SnapshotReceiver,
         heard: Heard,
+        bereaved: Bereaved,
     ) -> Self {
         Self {
             raft,
             peers,
             receiver,
             heard,
+            bereaved,
         }
     }
 
@@ -142,11 +146,13 @@ impl pb::raft_server::Raft for RaftService {
             .message()
             .await?
             .ok_or_else(|| Status::invalid_argument("an empty replication stream"))?;
-        self.peers.check(first.header.as_ref())?;
+        let from = self.peers.check(first.header.as_ref())?;
         let first = append_request(first).map_err(|e| bad(&e))?;
         let answers = self.raft.stream_append(well_formed(first, requests));
         let heard = self.heard.clone();
+        let lasts = self.bereaved.stream_of(from);
         let answer = move |answer: Result<StreamAppendResult<TypeConfig>, _>| {
+            let _ = &lasts;
             if let Ok(result) = &answer {
                 note(&heard, result);
             }

@@ -218,3 +218,25 @@ async fn the_lock_stays_the_live_workers_while_the_leader_hangs() {
     let slowest = lock_outlives_the_leader(Fault::Hung).await;
     println!("slowest answer: {slowest:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_whose_process_is_killed_is_replaced_before_its_silence_would_tell() {
+    let mut cluster = TestCluster::alone(ClusterOptions::new(3)).await;
+    let mut slowest = Duration::ZERO;
+    for _ in 0..3 {
+        let leader = cluster.leader().await;
+        let survivor = cluster.nodes[(leader + 1) % 3].legacy_address().to_owned();
+        let mut looker = LegacyClient::in_dir(&survivor, "w").await;
+        looker.list().await;
+        cluster.nodes[leader].kill9();
+        let began = Instant::now();
+        looker.list().await;
+        slowest = slowest.max(began.elapsed());
+        cluster.start_all();
+        cluster.ready().await;
+    }
+    println!("answered again within {slowest:?}");
+    // Followers that waited would need the election timeout of a second.
+    assert!(slowest < Duration::from_millis(700), "{slowest:?}");
+    cluster.finish().await;
+}
