@@ -14,7 +14,6 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::outage::Waiting;
 use crate::{
     client::{AppendWatch, ClientError},
     domain::{Offset, Rejected},
@@ -252,6 +251,15 @@ impl Drop for ConnectionMeter {
     fn drop(&mut self) {
         self.0.counts.open_connections.dec();
     }
+}
+
+/// What waits for the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Waiting {
+    /// Requests that are held.
+    pub(super) requests: u64,
+    /// Bytes of append streams that are not durable.
+    pub(super) bytes: u64,
 }
 
 /// A request that waits.

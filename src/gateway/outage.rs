@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::connection::Served;
+use super::{connection::Served, metrics::Waiting};
 use crate::{
     client::{Client, ClientError, ClientOptions, Floor},
     domain::{JobName, Rejected},
@@ -37,15 +37,6 @@ pub(super) async fn watch(served: Served, first: bool) {
             tracing::info!("the cluster answers again");
         }
     }
-}
-
-/// What waits for the cluster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Waiting {
-    /// Requests that are held.
-    pub(super) requests: u64,
-    /// Bytes of append streams that are not durable.
-    pub(super) bytes: u64,
 }
 
 /// Until the cluster answers; whether it did not at first.

@@ -14,6 +14,7 @@ use crate::domain::{Change, JournalId, Offset, State};
 const JOINED_BYTES_MAX: usize = 64 * 1024;
 
 /// What a key and a value take beside the value, at most.
+#[cfg(feature = "rocksdb")]
 const ENTRY_BYTES: usize = 64;
 
 /// An encoded key and its sealed value.
@@ -84,6 +85,7 @@ impl StateBatch {
     }
 
     /// About how many bytes it is, keys and records included.
+    #[cfg(feature = "rocksdb")]
     pub(super) fn bytes(&self) -> usize {
         let chunks = self.journals.values().flat_map(|change| &change.chunks);
         let chunks: usize = chunks.map(|(_, data)| data.len() + ENTRY_BYTES).sum();
