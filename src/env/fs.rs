@@ -125,9 +125,18 @@ pub fn takes_direct_io(dir: &Path) -> bool {
     let mut options = OpenOptions::new();
     let options = options.write(true).create(true).truncate(true);
     let opened = options.custom_flags(direct).open(&probe);
+    // Some take the flag, and then no write.
+    let room = vec![0; 2 * BLOCK_BYTES];
+    let start = room.as_ptr().align_offset(BLOCK_BYTES);
+    let block = room.get(start..start + BLOCK_BYTES).unwrap_or_default();
+    let written = opened.and_then(|file| file.write_all_at(block, 0));
     let _ = remove_file(&probe); // at worst it is found again the next time
-    opened.is_ok()
+    written.is_ok()
 }
+
+/// What is written past the page cache begins at multiples of this, in the file and in memory.
+#[cfg(feature = "rocksdb")]
+const BLOCK_BYTES: usize = 4096;
 
 /// Whether anything has this name.
 pub fn exists(path: &Path) -> io::Result<bool> {
