@@ -31,12 +31,12 @@ const FRAME_BYTES_MAX: u32 = 256 << 10;
 
 /// Silence after which [`Connection::notice_vanished_peer`] has a peer probed, and how often from then on.
 #[cfg(all(feature = "server", not(sim)))]
-const PROBE_AFTER: Duration = Duration::from_secs(4);
+const PROBE_AFTER: Duration = Duration::from_secs(3);
 #[cfg(all(feature = "server", not(sim)))]
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// Silence, or bytes without acknowledgement for that long, after which a probed peer is gone.
 #[cfg(all(feature = "server", not(sim)))]
-const VANISHED_AFTER: Duration = Duration::from_secs(8);
+const VANISHED_AFTER: Duration = Duration::from_secs(7);
 
 /// How long [`incoming`] pauses after a failed accept (out of file descriptors, say) before it tries again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
