@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use super::{connection::Served, metrics::Waiting};
+use super::{connection::Served, metrics::Waiting, store};
 use crate::{
-    client::{Client, ClientError, ClientOptions, Floor},
-    domain::{JobName, Rejected},
+    client::{Client, ClientOptions},
     env::time,
 };
 
@@ -42,7 +41,8 @@ pub(super) async fn watch(served: Served, first: bool) {
 /// Until the cluster answers; whether it did not at first.
 async fn outage(client: &Client, served: &Served) -> bool {
     let mut silent = false;
-    while let Err(error) = ask(client, &served.job).await {
+    // A read that a majority must have agreed to.
+    while let Err(error) = store::workers(client, &served.job).await {
         silent = true;
         let Waiting { requests, bytes } = served.metrics.waiting();
         tracing::warn!(
@@ -52,12 +52,4 @@ async fn outage(client: &Client, served: &Served) -> bool {
         time::sleep(SAY_EVERY).await;
     }
     silent
-}
-
-/// Whether a read is answered that a majority must have agreed to.
-async fn ask(client: &Client, job: &JobName) -> Result<(), ClientError> {
-    match client.list_workers(Some(job), Floor::Linearizable).await {
-        Err(error) if !matches!(error.rejected(), Some(Rejected::UnknownJob { .. })) => Err(error),
-        _ => Ok(()),
-    }
 }

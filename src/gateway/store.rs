@@ -72,13 +72,23 @@ pub(super) async fn journals(
     Ok(named.collect())
 }
 
+/// A journal's record and a log index at which every member has all of it; `None` when it is not there.
+async fn stat(
+    client: &Client,
+    journal: &JournalRef,
+) -> Result<Option<(pb::JournalStat, u64)>, ClientError> {
+    let found = match client.stat(journal, Floor::Linearizable).await {
+        Err(error) if is_missing(&error) => return Ok(None),
+        found => found?,
+    };
+    let applied = found.applied_index;
+    Ok(found.stat.map(|stat| (stat, applied)))
+}
+
 /// What `journal` is now; the default of one that is not there.
 pub(super) async fn look(client: &Client, journal: &JournalRef) -> Result<Seen, ClientError> {
-    let stat = match client.stat(journal, Floor::Linearizable).await {
-        Err(error) if is_missing(&error) => return Ok(Seen::default()),
-        stat => stat?,
-    };
-    Ok(stat.stat.as_ref().map(Seen::of).unwrap_or_default())
+    let found = stat(client, journal).await?;
+    Ok(found.map_or_else(Seen::default, |(stat, _)| Seen::of(&stat)))
 }
 
 /// A journal's length, and a log index at which every member has all of it; `None` when it is not there.
@@ -86,12 +96,8 @@ pub(super) async fn length(
     client: &Client,
     journal: &JournalRef,
 ) -> Result<Option<(u64, u64)>, ClientError> {
-    let stat = match client.stat(journal, Floor::Linearizable).await {
-        Err(error) if is_missing(&error) => return Ok(None),
-        stat => stat?,
-    };
-    let applied = stat.applied_index;
-    Ok(stat.stat.map(|stat| (stat.tail, applied)))
+    let found = stat(client, journal).await?;
+    Ok(found.map(|(stat, applied)| (stat.tail, applied)))
 }
 
 /// Opens a journal where it was seen to end, over the writer that was seen; makes the worker and the journal if they are not there.
