@@ -91,7 +91,7 @@ pub(super) struct Serve {
         long,
         value_name = "FILTER",
         env = "DOS_CLUSTER_LOG",
-        default_value = "info,openraft=error,openraft::raft=off"
+        default_value = "info,openraft=error,openraft::raft=off,openraft::core::heartbeat=off"
     )]
     log: String,
     /// How it is logged

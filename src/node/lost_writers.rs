@@ -29,9 +29,9 @@ const ROUND_EVERY: Duration = Duration::from_secs(1);
 const MEMBER_WITHIN: Duration = Duration::from_millis(500);
 /// So many rounds a writer may be nowhere: a client that lost its member is back in half of that.
 const ROUNDS: u32 = 4;
-/// The same while some member does not answer, which may be hung and have the stream: its client finds out after some seconds, and
-/// needs a new leader if that was it.
-const ROUNDS_WITH_SILENT: u32 = 8;
+/// A round in which some member did not answer counts so much less: it may be hung and have the stream, and its client finds out
+/// after some seconds, and needs a new leader if that was it.
+const SILENT_COUNTS_LESS: u32 = 2;
 /// Writers closed by one command.
 const CLOSED_AT_ONCE: usize = 1024;
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
@@ -100,22 +100,24 @@ async fn ask(running: &Running, node: NodeId) -> Option<Vec<Writer>> {
     Some(writers.filter_map(Result::ok).collect())
 }
 
-/// For how many rounds in a row each open writer has been nowhere.
+/// For how many rounds in a row each open writer has been nowhere, a round in which all members answered counted
+/// [`SILENT_COUNTS_LESS`] times.
 #[derive(Debug, Default)]
 struct Missed(BTreeMap<Writer, u32>);
 
 impl Missed {
     /// Counts a round; answers the writers that are lost.
     fn round(&mut self, open: Vec<Writer>, found: &BTreeSet<Writer>, silent: bool) -> Vec<Writer> {
-        let rounds = if silent { ROUNDS_WITH_SILENT } else { ROUNDS };
+        let counts = if silent { 1 } else { SILENT_COUNTS_LESS };
         let before = std::mem::take(&mut self.0);
         for writer in open {
             if !found.contains(&writer) {
-                let missed = before.get(&writer).map_or(0, |missed| *missed) + 1;
+                let missed = before.get(&writer).map_or(0, |missed| *missed) + counts;
                 self.0.insert(writer, missed);
             }
         }
-        let lost = self.0.iter().filter(|(_, missed)| **missed >= rounds);
+        let enough = ROUNDS * SILENT_COUNTS_LESS;
+        let lost = self.0.iter().filter(|(_, missed)| **missed >= enough);
         lost.map(|(writer, _)| *writer).collect()
     }
 }
@@ -167,13 +169,18 @@ mod tests {
     #[test]
     fn a_member_that_does_not_answer_may_have_it_for_longer() {
         let mut missed = Missed::default();
-        let before = ROUNDS_WITH_SILENT - 1;
-        assert_eq!(rounds(&mut missed, before, &[writer(2)], true), []);
+        let twice = SILENT_COUNTS_LESS * ROUNDS;
+        assert_eq!(rounds(&mut missed, twice - 1, &[writer(2)], true), []);
         assert_eq!(rounds(&mut missed, 1, &[writer(2)], true), [writer(1)]);
         assert_eq!(
             rounds(&mut missed, 1, &[writer(2)], false),
             [writer(1)],
             "until it is closed"
         );
+        // The member that was silent is heard at last, without the stream: that alone says no more than a round does.
+        let mut missed = Missed::default();
+        assert_eq!(rounds(&mut missed, ROUNDS, &[writer(2)], true), []);
+        assert_eq!(rounds(&mut missed, ROUNDS / 2 - 1, &[writer(2)], false), []);
+        assert_eq!(rounds(&mut missed, 1, &[writer(2)], false), [writer(1)]);
     }
 }

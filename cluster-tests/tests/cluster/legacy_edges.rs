@@ -10,8 +10,9 @@ use dos_cluster_tests::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const COMMIT_WITHIN: Duration = Duration::from_secs(20);
-/// What a node may grow by for the largest of these, in bytes: windows of 8 MiB, and what its state may hold in memory anyhow.
-const GROWTH_MAX: u64 = 288 << 20;
+/// What a node may grow by for the largest of these, in bytes: less than its usual state and log in memory (190 MiB), and all 230 MiB
+/// that are sent besides. Most of what is between is what the allocator keeps: a node that leads grows by 260 to 350 MiB.
+const GROWTH_MAX: u64 = 384 << 20;
 
 fn text(reply: Option<Vec<u8>>) -> String {
     String::from_utf8(reply.expect("a reply, not a close")).unwrap()

@@ -7,18 +7,17 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::{
     AppendOptions, AppendPhase, AppendProgress, State,
-    opens::{Foreign, Opens},
     session::{Session, message},
     window::{OutOfWindow, Window},
 };
 use crate::{
     client::{
-        Client, ClientError, Effect, Floor, Tried,
+        Client, ClientError, Effect, Tried,
         failure::{Failure, FailureKind},
         retry::Backoff,
     },
     codec::wire,
-    domain::{Epoch, JournalKind, JournalRef, Offset, Rejected},
+    domain::{Epoch, FencingToken, JournalKind, JournalRef, Offset, Rejected, Writer},
     env::time::{self, Instant},
     pb,
 };
@@ -29,6 +28,9 @@ const STALL: Duration = Duration::from_secs(5);
 const STALL_MAX: Duration = Duration::from_secs(60);
 /// Re-opens after a session that was refused for what its messages carried, without progress between them.
 const REFUSALS_MAX: u32 = 3;
+/// How long a stream that has nothing left to send tries to open a session, only so that its end is recorded: who looks then
+/// finds the journal free at once, and not when the cluster gives its writer up for lost.
+const END_WITHIN: Duration = Duration::from_secs(4);
 
 /// What the driver is made of.
 #[derive(Debug)]
@@ -45,7 +47,10 @@ pub(super) struct Driver {
     pub(super) queue: mpsc::UnboundedReceiver<Bytes>,
     pub(super) permits: Arc<Semaphore>,
     pub(super) state: Arc<watch::Sender<State>>,
-    pub(super) opens: Opens,
+    /// The token of the newest open that answered.
+    pub(super) held: Option<FencingToken>,
+    /// An open since then may have been carried out, or may yet be.
+    pub(super) unanswered: bool,
     /// Pauses before the next open. They grow until something becomes durable: a session that opens and dies at once would
     /// else have every open replicated, as fast as they go.
     pub(super) backoff: Backoff,
@@ -64,12 +69,12 @@ enum End {
 /// What outlives a session.
 struct Stream {
     window: Window,
-    /// Opens since the last session that went on may have been someone else's: what they left is to be compared.
-    doubt: Option<Foreign>,
     progressed: Instant,
     stalls: u32,
     refusals: u32,
     closing: bool,
+    /// Until when to go on opening a session only to end the stream in order.
+    end_by: Option<Instant>,
 }
 
 impl Driver {
@@ -86,14 +91,20 @@ impl Driver {
     async fn drive(&mut self) -> Result<(), ClientError> {
         let mut stream = None;
         loop {
-            let Some(opened) = self.connect(&mut stream).await? else {
-                return Ok(());
+            let opened = match self.connect(&mut stream).await {
+                Ok(Some(opened)) => opened,
+                Ok(None) => return Ok(()),
+                // Someone else has the journal by now, or nobody answers; and everything that was appended is durable.
+                Err(_) if stream.as_ref().is_some_and(|stream| self.is_done(stream)) => {
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
             };
             let Some(stream) = &mut stream else {
                 continue;
             };
             let durable = stream.window.durable();
-            let end = match self.begin(stream, &opened).await {
+            let end = match self.begin(stream, &opened) {
                 Ok(()) => self.exchange(stream, opened).await,
                 Err(end) => end,
             };
@@ -104,7 +115,7 @@ impl Driver {
                     self.lost(stream, &address, &failure).await?;
                     if stream.window.durable() > durable {
                         self.backoff.reset();
-                    } else if !self.is_done(stream) {
+                    } else {
                         time::sleep(self.backoff.pause()).await;
                     }
                 }
@@ -137,7 +148,7 @@ impl Driver {
     }
 
     /// Opens a session at the leader if it can be found, else at any node; until it succeeds, is refused, or takes too
-    /// long. `None` when the stream is closed meanwhile and nothing is left to send.
+    /// long. `None` when the stream is closed meanwhile, nothing is left to send, and its end cannot be recorded.
     async fn connect(
         &mut self,
         stream: &mut Option<Stream>,
@@ -147,8 +158,11 @@ impl Driver {
         let mut queue = Vec::new();
         let mut redirects = 1;
         loop {
-            if stream.as_ref().is_some_and(|stream| self.is_done(stream)) {
-                return Ok(None);
+            if let Some(stream) = stream.as_mut().filter(|stream| self.is_done(stream)) {
+                let now = Instant::now();
+                if now >= *stream.end_by.get_or_insert(now + END_WITHIN) {
+                    return Ok(None);
+                }
             }
             if queue.is_empty() {
                 queue = self.client.candidates(&self.client.plan("", true)).await;
@@ -160,7 +174,7 @@ impl Driver {
             let failure = match opened.await {
                 Ok(session) => {
                     self.client.directory().succeeded(&address);
-                    self.admit(stream, &session)?;
+                    self.admit(stream, &session);
                     match &session.leader {
                         Some(leader) if redirects > 0 => {
                             redirects -= 1;
@@ -174,9 +188,7 @@ impl Driver {
                 }
                 Err(failure) => failure,
             };
-            if failure.effect == Effect::Unknown {
-                self.opens.went_unanswered();
-            }
+            self.unanswered |= failure.effect == Effect::Unknown;
             self.client.note_failure(&address, &failure);
             tried.record(&address, &failure.reason);
             let since = stream.as_ref().map_or(began, |stream| stream.progressed);
@@ -187,6 +199,11 @@ impl Driver {
                 Some(self.client.options().timeout)
             };
             if !failure.may_retry(true) {
+                if let (FailureKind::Rejected(rejected), Some(_)) = (&failure.kind, stream.as_ref())
+                    && let Rejected::OpenedMeanwhile { newest, .. } = **rejected
+                {
+                    return Err(self.superseded(newest));
+                }
                 return Err(failure.into_error(self.what(), tried, began.elapsed(), effect));
             }
             self.report_reconnecting(&failure);
@@ -198,11 +215,14 @@ impl Driver {
         }
     }
 
+    /// A first open takes what the caller allows. A re-open takes the writer that this stream held, or one that an unanswered
+    /// open of it drew, which the opener tells: any other is someone else, whose bytes are not to be taken for this stream's.
     fn open_message(&self, stream: &Option<Stream>) -> pb::OpenAppend {
         // The tail that was expected at first is not the one of a re-open, whose tail is checked against the window.
-        let first = stream.is_none();
-        let expected = self.expected.filter(|_| first);
-        let over = self.options.over.filter(|_| first);
+        let expected = self.expected.filter(|_| stream.is_none());
+        let over = self
+            .held
+            .map_or(self.options.over, |held| Some(held.writer));
         pb::OpenAppend {
             journal: Some(wire::journal_to_pb(&self.journal)),
             kind: wire::kind_to_pb(self.kind).into(),
@@ -213,54 +233,22 @@ impl Driver {
         }
     }
 
-    /// Takes in the token of a session that opened.
-    fn admit(&mut self, stream: &mut Option<Stream>, session: &Session) -> Result<(), ClientError> {
-        let answered = self.opens.answered(session.token);
-        let doubt = answered.map_err(|foreign| self.superseded(foreign))?;
-        let stream = stream.get_or_insert_with(|| Stream {
+    /// Takes in that a session opened.
+    fn admit(&mut self, stream: &mut Option<Stream>, session: &Session) {
+        self.held = Some(session.token);
+        self.unanswered = false;
+        stream.get_or_insert_with(|| Stream {
             window: Window::new(session.tail),
-            doubt: None,
             progressed: Instant::now(),
             stalls: 0,
             refusals: 0,
             closing: false,
+            end_by: None,
         });
-        stream.doubt = doubt.or(stream.doubt);
-        Ok(())
-    }
-
-    /// Makes sure that what the journal has behind the durable end was written by this stream. An open of it that went
-    /// unanswered explains a writer number even if it came to nothing and the number was drawn by someone else, whose bytes
-    /// would then pass for bytes of this stream that were sent and not acknowledged. Equal bytes are right, whoever wrote
-    /// them; and whoever it was is fenced by now, so that nothing follows them.
-    async fn verify(&self, stream: &Stream, session: &Session) -> Result<(), End> {
-        let (from, to) = (stream.window.durable(), session.tail);
-        let Some(foreign) = stream
-            .doubt
-            .filter(|_| from < to && to <= stream.window.sent())
-        else {
-            return Ok(());
-        };
-        // Whatever stops the read, the next session tries again, unless the bytes are not there any more.
-        let lost = |error: ClientError| match error {
-            ClientError::Rejected { .. } | ClientError::BadRequest { .. } => End::Failed(error),
-            error => End::Lost(session.address.clone(), Failure::lost(error.to_string())),
-        };
-        let floor = Floor::LogIndex(session.log_index);
-        let read = self.client.read(&self.journal, from, Some(to), floor);
-        let mut read = read.await.map_err(lost)?;
-        while let Some((at, data)) = read.next().await.map_err(lost)? {
-            if !stream.window.holds(at, &data) {
-                return Err(End::Failed(self.superseded(foreign)));
-            }
-        }
-        Ok(())
     }
 
     /// Aligns the window with the tail that the session begins at.
-    async fn begin(&self, stream: &mut Stream, session: &Session) -> Result<(), End> {
-        self.verify(stream, session).await?;
-        stream.doubt = None;
+    fn begin(&self, stream: &mut Stream, session: &Session) -> Result<(), End> {
         let before = stream.window.durable();
         let freed = stream
             .window
@@ -387,13 +375,9 @@ impl Driver {
             _ => return End::Lost(address, failure),
         };
         match **rejected {
-            // An open of this stream that went unanswered was carried out late.
-            Rejected::WriterFenced { newest, .. } if self.opens.explain(newest) => {
-                End::Lost(address, failure)
-            }
+            // By someone else, or by an open of this stream that was carried out late: a re-open tells.
             Rejected::WriterFenced { newest, .. } if newest.epoch == self.epoch => {
-                let held = self.opens.held();
-                End::Failed(self.superseded(Foreign { held, newest }))
+                End::Lost(address, failure)
             }
             // Bytes were lost on their way to the leader: the tail of a re-open says which, and is checked. Empty or too
             // large they only are when they were damaged on the way.
@@ -472,19 +456,23 @@ impl Driver {
     fn effect(&self, stream: Option<&Stream>) -> Effect {
         let sent = |stream: &Stream| stream.window.sent() > stream.window.durable();
         // An open that answered has fenced the writer before, also when the stream then came to nothing elsewhere.
-        let only_fenced = self.opens.any_answered() && self.state.borrow().opened.is_none();
-        if only_fenced || self.opens.any_unanswered() || stream.is_some_and(sent) {
+        let only_fenced = self.held.is_some() && self.state.borrow().opened.is_none();
+        if only_fenced || self.unanswered || stream.is_some_and(sent) {
             Effect::Unknown
         } else {
             Effect::None
         }
     }
 
-    fn superseded(&self, foreign: Foreign) -> ClientError {
+    fn superseded(&self, newest: Writer) -> ClientError {
+        let held = self.held.unwrap_or_default();
         ClientError::Superseded {
             journal: self.journal.clone(),
-            held: foreign.held,
-            newest: foreign.newest,
+            held,
+            newest: FencingToken {
+                writer: newest,
+                ..held
+            },
         }
     }
 

@@ -6,7 +6,6 @@
 //! stream for good.
 
 mod driver;
-mod opens;
 mod session;
 mod window;
 
@@ -24,7 +23,6 @@ use crate::{
     },
 };
 use driver::Driver;
-use opens::Opens;
 
 /// How an [`AppendStream`] behaves.
 #[derive(Debug, Clone)]
@@ -160,7 +158,8 @@ impl AppendStream {
             queue: queued,
             permits: permits.clone(),
             state,
-            opens: Opens::default(),
+            held: None,
+            unanswered: false,
             backoff: Backoff::of_streams(),
         };
         let task = task::spawn(driver.run()).abort_handle();

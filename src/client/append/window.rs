@@ -163,23 +163,6 @@ impl Window {
         Ok(freed)
     }
 
-    /// Whether `data` is what this writer has for the journal from `at` on, which must not be durable yet.
-    pub(super) fn holds(&self, mut at: Offset, mut data: &[u8]) -> bool {
-        for piece in &self.pieces {
-            let before = usize::try_from(at.since(piece.at)).unwrap_or(usize::MAX);
-            let Some(ours) = piece.data.get(before..).filter(|_| piece.at <= at) else {
-                continue;
-            };
-            let (theirs, rest) = data.split_at(ours.len().min(data.len()));
-            if !ours.starts_with(theirs) {
-                return false;
-            }
-            at = Offset(at.0.saturating_add(theirs.len() as u64));
-            data = rest;
-        }
-        data.is_empty()
-    }
-
     fn out_of_window(&self) -> OutOfWindow {
         OutOfWindow {
             durable: self.durable,
@@ -262,34 +245,6 @@ mod tests {
     fn take(flight: &mut Vec<u8>, journal: &mut Vec<u8>, share: u8) {
         let taken = flight.len() * usize::from(share) / 255;
         journal.extend(flight.drain(..taken));
-    }
-
-    #[test]
-    fn bytes_are_compared_wherever_they_are_cut() {
-        let mut window = Window::new(Offset(10));
-        for data in [&b"abc"[..], b"d", b"efgh"] {
-            window.push(Bytes::from_static(data));
-        }
-        let all = b"abcdefgh";
-        for from in 0..=all.len() {
-            for to in from..=all.len() {
-                let at = Offset(10 + from as u64);
-                assert!(window.holds(at, &all[from..to]), "{from}..{to}");
-                let mut other = all[from..to].to_vec();
-                if let Some(last) = other.last_mut() {
-                    *last ^= 1;
-                    assert!(!window.holds(at, &other), "{from}..{to}");
-                }
-            }
-        }
-        assert!(
-            !window.holds(Offset(10), b"abcdefghi"),
-            "more than there is"
-        );
-        assert!(
-            !window.holds(Offset(9), b"zabc"),
-            "from before there is any"
-        );
     }
 
     #[test]

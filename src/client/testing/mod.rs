@@ -251,6 +251,11 @@ impl FakeCluster {
         (bytes, found.token)
     }
 
+    /// Whether the newest writer of a journal counts as appending.
+    pub(super) fn is_being_written(&self, journal: &JournalRef) -> bool {
+        self.shared().state.journal(journal).unwrap().writer_open
+    }
+
     pub(super) fn epoch(&self, worker: &WorkerRef) -> Epoch {
         self.shared().state.worker(worker).unwrap().epoch
     }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::super::{
-    AppendOptions, AppendStream, Client, ClientError, ClientOptions, Effect, ErrorKind,
+    AppendOptions, AppendPhase, AppendStream, Client, ClientError, ClientOptions, Effect,
+    ErrorKind,
     testing::{FakeCluster, Faults, RAW, open_worker, worker},
 };
 use super::{foreign_takeover, pattern};
@@ -186,6 +187,66 @@ async fn what_a_reopen_finds_durable_comes_with_a_log_index_that_covers_it() {
         found.log_index > heard.log_index,
         "{found:?} after {heard:?}"
     );
+}
+
+/// A stream whose bytes are durable loses its node, and is closed before it has another.
+async fn close_without_a_session(
+    cluster: &mut FakeCluster,
+    stream: &mut AppendStream,
+    meanwhile: impl FnOnce(&FakeCluster),
+) {
+    let end = stream.append(Bytes::from_static(b"abc")).await.unwrap();
+    stream.wait_durable(end).await.unwrap();
+    cluster.kill(0);
+    let mut watch = stream.watch();
+    while !matches!(watch.phase(), AppendPhase::Reconnecting { .. }) {
+        assert!(watch.changed().await);
+    }
+    meanwhile(cluster);
+}
+
+#[tokio::test]
+async fn a_stream_that_ends_between_two_nodes_leaves_its_journal_free() {
+    let mut cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    let (epoch, journal) = open_worker(&client, "j").await;
+    let mut stream = open(&client, epoch, &journal).await;
+    close_without_a_session(&mut cluster, &mut stream, |cluster| {
+        assert!(cluster.is_being_written(&journal), "nobody said it ended");
+    })
+    .await;
+    let closed = tokio::spawn(stream.close());
+    cluster.restart(0).await;
+    assert_eq!(closed.await.unwrap().unwrap().durable, Offset(3));
+    assert!(!cluster.is_being_written(&journal));
+}
+
+#[tokio::test]
+async fn a_stream_that_ends_between_two_nodes_leaves_alone_who_has_come_since() {
+    let mut cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    let (epoch, journal) = open_worker(&client, "j").await;
+    let mut stream = open(&client, epoch, &journal).await;
+    close_without_a_session(&mut cluster, &mut stream, |cluster| {
+        foreign_append(cluster, &journal, epoch, b"def");
+    })
+    .await;
+    let writer = cluster.journal(&journal).1;
+    let closed = tokio::spawn(stream.close());
+    cluster.restart(0).await;
+    assert_eq!(closed.await.unwrap().unwrap().durable, Offset(3));
+    assert_eq!(cluster.journal(&journal), (b"abcdef".to_vec(), writer));
+}
+
+#[tokio::test]
+async fn a_stream_without_anything_to_send_ends_although_no_node_answers() {
+    let mut cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    let (epoch, journal) = open_worker(&client, "j").await;
+    let mut stream = open(&client, epoch, &journal).await;
+    close_without_a_session(&mut cluster, &mut stream, |_| {}).await;
+    let closed = tokio::time::timeout(Duration::from_secs(10), stream.close()).await;
+    assert_eq!(closed.unwrap().unwrap().durable, Offset(3));
 }
 
 #[tokio::test]
