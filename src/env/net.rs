@@ -25,8 +25,7 @@ pub const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 /// HTTP/2 flow control window of one connection, in bytes, shared by its streams.
 pub const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 
-/// Longest HTTP/2 frame that a server takes, in bytes: a message of a megabyte in the default 16 KiB is 64 of them.
-#[cfg(feature = "server")]
+/// Longest HTTP/2 frame that either side takes, in bytes: a message of a megabyte in the default 16 KiB is 64 of them.
 const FRAME_BYTES_MAX: u32 = 256 << 10;
 
 /// Silence after which [`Connection::notice_vanished_peer`] has a peer probed, and how often from then on.
@@ -273,7 +272,8 @@ pub fn channel(
         .keep_alive_timeout(options.keep_alive_timeout)
         .keep_alive_while_idle(true)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES_MAX);
     let authority: std::sync::Arc<str> = authority.into();
     let connector = tower::service_fn(move |_: http::Uri| {
         let authority = authority.clone();

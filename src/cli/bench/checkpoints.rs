@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::{
     cluster::{Cluster, Meter, Used},
-    latency::Latencies,
+    latency::{Latencies, Spread},
     line::{Head, Printed, float, millis, round},
     load::{Load, Outcome, Part, Phase, Times},
     native,
@@ -54,11 +54,8 @@ pub(super) struct Checkpoints {
     ops_s: f64,
     mb_s: f64,
     /// From the first byte appended to the checkpoint's acknowledgement.
-    p50_us: u64,
-    p95_us: u64,
-    p99_us: u64,
-    max_us: u64,
-    distribution_us: Vec<(f64, u64)>,
+    #[serde(flatten)]
+    latency: Spread,
     /// Of that, the call that commits the checkpoint, when its bytes are durable.
     commit_p50_us: u64,
     commit_p99_us: u64,
@@ -265,11 +262,7 @@ impl Checkpoints {
             secs: round(secs, 1),
             ops_s: round(float(done.ops) / secs, 1),
             mb_s: round(float(done.bytes) / secs / 1e6, 2),
-            p50_us: latencies.at(0.5),
-            p95_us: latencies.at(0.95),
-            p99_us: latencies.at(0.99),
-            max_us: latencies.max(),
-            distribution_us: latencies.distribution(),
+            latency: Spread::of(latencies),
             commit_p50_us: commits.at(0.5),
             commit_p99_us: commits.at(0.99),
             servers: used.map(|used| ServerUse::new(used, done)),
@@ -300,10 +293,10 @@ impl Printed for Checkpoints {
             self.head.name(),
             self.writers.to_string(),
             format!("{:.0}", self.ops_s),
-            millis(self.p50_us),
-            millis(self.p95_us),
-            millis(self.p99_us),
-            millis(self.max_us),
+            millis(self.latency.p50_us),
+            millis(self.latency.p95_us),
+            millis(self.latency.p99_us),
+            millis(self.latency.max_us),
             millis(self.commit_p50_us),
             millis(self.commit_p99_us),
             servers.map_or("-".to_owned(), |servers| {

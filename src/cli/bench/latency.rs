@@ -1,6 +1,7 @@
 //! How long things took, and how often: a histogram that tells three digits apart.
 
 use hdrhistogram::Histogram;
+use serde::Serialize;
 
 use crate::env::time::Duration;
 
@@ -44,14 +45,37 @@ impl Latencies {
         self.histogram.value_at_quantile(quantile)
     }
 
-    pub(super) fn max(&self) -> u64 {
+    fn max(&self) -> u64 {
         self.histogram.max()
     }
 
     /// Per cent, and microseconds that so many took at most: what a report draws.
-    pub(super) fn distribution(&self) -> Vec<(f64, u64)> {
+    fn distribution(&self) -> Vec<(f64, u64)> {
         let at = |percent: &f64| (*percent, self.at(percent / 100.0));
         PERCENTILES.iter().map(at).collect()
+    }
+}
+
+/// Latencies as they are printed, in microseconds.
+#[derive(Debug, Serialize)]
+pub(super) struct Spread {
+    pub(super) p50_us: u64,
+    pub(super) p95_us: u64,
+    pub(super) p99_us: u64,
+    pub(super) max_us: u64,
+    /// Per cent, and microseconds that so many took at most.
+    distribution_us: Vec<(f64, u64)>,
+}
+
+impl Spread {
+    pub(super) fn of(latencies: &Latencies) -> Self {
+        Self {
+            p50_us: latencies.at(0.5),
+            p95_us: latencies.at(0.95),
+            p99_us: latencies.at(0.99),
+            max_us: latencies.max(),
+            distribution_us: latencies.distribution(),
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::{
     cluster::Used,
+    latency::Spread,
     line::{Head, Printed, float, millis, round},
     load::Outcome,
     workload::Run,
@@ -24,12 +25,8 @@ pub(super) struct Record {
     secs: f64,
     ops_s: f64,
     mb_s: f64,
-    p50_us: u64,
-    p95_us: u64,
-    p99_us: u64,
-    max_us: u64,
-    /// Per cent, and microseconds that so many took at most.
-    distribution_us: Vec<(f64, u64)>,
+    #[serde(flatten)]
+    latency: Spread,
     /// Of servers that this command started.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     servers: Option<ServerUse>,
@@ -84,7 +81,6 @@ impl Record {
             bytes: appends * payload,
             total_bytes: outcome.total_appends * payload + run.journal_bytes,
         };
-        let latencies = &outcome.latencies;
         Self {
             head,
             payload: shape.payload,
@@ -95,11 +91,7 @@ impl Record {
             secs: round(secs, 1),
             ops_s: round(float(appends) / secs, 0),
             mb_s: round(float(done.bytes) / secs / 1e6, 2),
-            p50_us: latencies.at(0.5),
-            p95_us: latencies.at(0.95),
-            p99_us: latencies.at(0.99),
-            max_us: latencies.max(),
-            distribution_us: latencies.distribution(),
+            latency: Spread::of(&outcome.latencies),
             servers: used.map(|used| ServerUse::new(used, done)),
             errors: outcome.errors,
             last_error: outcome.last_error.clone(),
@@ -142,10 +134,10 @@ impl Printed for Record {
             format!("{:.0}", float(self.journal_bytes) / 1e6),
             format!("{:.0}", self.ops_s),
             format!("{:.1}", self.mb_s),
-            millis(self.p50_us),
-            millis(self.p95_us),
-            millis(self.p99_us),
-            millis(self.max_us),
+            millis(self.latency.p50_us),
+            millis(self.latency.p95_us),
+            millis(self.latency.p99_us),
+            millis(self.latency.max_us),
             of(|servers| format!("{:.1}", servers.server_cpu_s_per_gb)),
             of(|servers| {
                 let cost = servers.server_cpu_us_per_op;

@@ -47,7 +47,7 @@ enum From {
     All,
 }
 
-/// Whether the page cache of the servers' files, and their own caches, are full or empty.
+/// Whether the page cache of the servers' files, and their own caches, are full (it came back the same way just before) or empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Cache {
@@ -123,18 +123,32 @@ pub(super) async fn run(
             cluster.restart_cold().await?;
         }
         let client = cluster.client()?;
+        let scratch = cluster.scratch();
+        if cache == Cache::Warm {
+            // What was written past the page cache is not in it.
+            bring_back(&client, &loaded, (how, from), &scratch).await?;
+        }
         let mut meter = Meter::new(cluster);
         meter.read();
-        let took = match how {
-            How::Read => read(&client, &loaded).await?,
-            How::Restore => restore(&client, &loaded, from, &cluster.scratch()).await?,
-        };
+        let took = bring_back(&client, &loaded, (how, from), &scratch).await?;
         meter.read();
         let head = Head::new(Name::R1, cluster);
         let restored = Restored::new(head, (how, from, cache), &loaded, &took, meter.used());
         print(Line::of(&restored)?)?;
     }
     Ok(())
+}
+
+async fn bring_back(
+    client: &Client,
+    loaded: &Loaded,
+    (how, from): (How, From),
+    scratch: &Path,
+) -> Result<Took, Failure> {
+    match how {
+        How::Read => read(client, loaded).await,
+        How::Restore => restore(client, loaded, from, scratch).await,
+    }
 }
 
 async fn read(client: &Client, loaded: &Loaded) -> Result<Took, Failure> {

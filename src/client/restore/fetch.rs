@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -10,7 +11,9 @@ use std::{
     },
 };
 
-use futures::{TryStreamExt, stream};
+use bytes::Bytes;
+use futures::{FutureExt, TryStreamExt, stream};
+use tokio::sync::Mutex as AsyncMutex;
 
 use super::{
     super::{
@@ -31,6 +34,9 @@ use crate::{
     pb,
 };
 
+/// Bytes written at once, of what has arrived; about.
+const WRITE_BYTES: usize = 1 << 20;
+
 /// Bytes fetched of each journal, by member.
 pub(super) type Fetched = BTreeMap<JournalName, BTreeMap<String, u64>>;
 
@@ -40,6 +46,8 @@ struct Range {
     from: Offset,
     to: Offset,
     path: PathBuf,
+    /// One range writes to the file at a time: the file system lets no two in, and those that wait would spin.
+    writing: Arc<AsyncMutex<()>>,
     /// Which member is asked first: ranges go round.
     first: usize,
 }
@@ -129,6 +137,7 @@ fn ranges(
         let made = fs::open_or_create(&path).and_then(|file| file.set_len(tail.0));
         made.map_err(|e| ClientError::local("create", &path, e))?;
         let mut from = Offset::ZERO;
+        let writing = Arc::new(AsyncMutex::new(()));
         while from < *tail {
             let to = Offset(from.0.saturating_add(range_bytes)).min(*tail);
             ranges.push(Range {
@@ -136,6 +145,7 @@ fn ranges(
                 from,
                 to,
                 path: path.clone(),
+                writing: writing.clone(),
                 first: ranges.len(),
             });
             from = to;
@@ -215,17 +225,24 @@ impl Shared<'_> {
             Err(failure) => return Ok(Err(failure)),
         };
         loop {
-            let (at, data) = match read.next().await {
-                Ok(Some(piece)) => piece,
-                Ok(None) => return Ok(Ok(())),
-                Err(failure) => return Ok(Err(failure)),
-            };
-            let bytes = data.len() as u64;
-            let file = file.clone();
-            let written = task::blocking(move || fs::write_all_at(&file, &data, at.0)).await;
-            written.map_err(|e| ClientError::local("write", &range.path, e))?;
-            range.from = read.at;
-            self.count(&range.journal.journal, address, bytes);
+            let (pieces, end) = arrived(&mut read).await;
+            let bytes = pieces.iter().map(|(_, data)| data.len() as u64).sum();
+            if bytes > 0 {
+                let turn = range.writing.clone().lock_owned().await;
+                let file = file.clone();
+                let written = task::blocking(move || {
+                    let written = write(&file, &pieces);
+                    drop(turn);
+                    written
+                });
+                let written = written.await;
+                written.map_err(|e| ClientError::local("write", &range.path, e))?;
+                range.from = read.at;
+                self.count(&range.journal.journal, address, bytes);
+            }
+            if let Some(end) = end {
+                return Ok(end);
+            }
         }
     }
 
@@ -252,4 +269,34 @@ impl Shared<'_> {
     fn failing(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
         self.failing.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The next piece, and what has arrived behind it: to be written together, for each write takes a thread's turn. With the end
+/// of the read, if it has come to it.
+async fn arrived(read: &mut NodeRead) -> (Vec<(Offset, Bytes)>, Option<Result<(), Failure>>) {
+    let mut pieces = Vec::new();
+    let mut bytes = 0;
+    let mut next = Some(read.next().await);
+    loop {
+        match next {
+            Some(Ok(Some((at, data)))) => {
+                bytes += data.len();
+                pieces.push((at, data));
+            }
+            Some(Ok(None)) => return (pieces, Some(Ok(()))),
+            Some(Err(failure)) => return (pieces, Some(Err(failure))),
+            None => return (pieces, None),
+        }
+        next = if bytes < WRITE_BYTES {
+            read.next().now_or_never()
+        } else {
+            None
+        };
+    }
+}
+
+fn write(file: &File, pieces: &[(Offset, Bytes)]) -> io::Result<()> {
+    pieces
+        .iter()
+        .try_for_each(|(at, data)| fs::write_all_at(file, data, at.0))
 }

@@ -1,6 +1,9 @@
 //! One task that turns whatever is queued, from all streams, into batches, and sends them to the leader in order.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -23,12 +26,24 @@ const QUEUE_LEN: usize = 65_536;
 /// What became of an append.
 #[derive(Debug)]
 pub(super) enum Settled {
-    /// The leader has it.
-    Written(Offset),
     /// Decided, at this log index.
     Decided(Result<Appended, Rejected>, u64),
     /// Not known, and why: the stream ends, and its writer opens another.
     Failed(String),
+}
+
+/// How far the leader has received what a stream sent. Only a hint, so the batcher wakes nobody up for it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Written(Arc<AtomicU64>);
+
+impl Written {
+    pub(super) fn get(&self) -> Offset {
+        Offset(self.0.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn reached(&self, end: Offset) {
+        self.0.fetch_max(end.0, Ordering::Relaxed);
+    }
 }
 
 /// One append on its way.
@@ -39,6 +54,7 @@ pub(super) struct Pending {
     pub(super) _permit: Permit,
     /// The stream it came from. Unbounded, for what it holds is bounded by the stream's permits.
     pub(super) settled: mpsc::UnboundedSender<Settled>,
+    pub(super) written: Written,
 }
 
 /// A batch on its way: what is sent, and who waits.
@@ -61,7 +77,7 @@ impl Batch {
     pub(super) fn written(&self) {
         for pending in &self.waiting {
             if let Some(end) = pending.append.at.advance(pending.append.data.len()) {
-                let _ = pending.settled.send(Settled::Written(end)); // a stream that is gone needs no answer
+                pending.written.reached(end);
             }
         }
     }
@@ -69,7 +85,7 @@ impl Batch {
     /// All of it is decided.
     pub(super) fn decided(self, answers: Vec<Result<Appended, Rejected>>, log_index: u64) {
         for (pending, answer) in self.waiting.into_iter().zip(answers) {
-            let _ = pending.settled.send(Settled::Decided(answer, log_index));
+            let _ = pending.settled.send(Settled::Decided(answer, log_index)); // a stream that is gone needs no answer
         }
     }
 

@@ -1,5 +1,7 @@
 //! One append stream of one client: bytes in, `written` and `durable` out, coalesced.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesOrdered};
 use tokio::sync::{mpsc, watch};
@@ -7,7 +9,7 @@ use tonic::{Status, Streaming};
 
 use super::{
     admission::{Permit, StreamAdmission},
-    batcher::{AppendQueue, Pending, Settled},
+    batcher::{AppendQueue, Pending, Settled, Written},
     writers::OpenWriter,
 };
 use crate::{
@@ -16,19 +18,27 @@ use crate::{
         wire::{attach_detail, detail_of},
     },
     domain::{Append, Offset, OpenedJournal, Rejected, limits::APPEND_BYTES_MAX},
+    env::time::{self, Instant},
     node::status::NodeError,
     pb::{self, append_request::Request as Wire, append_response::Response},
 };
+
+/// `written` alone is told when nothing became durable for this long: told at once it would double the answers, and what a
+/// client does with them.
+const HINT_AFTER: Duration = Duration::from_millis(20);
 
 /// Where a stream stands.
 struct AppendStream {
     opened: OpenedJournal,
     /// Where the next append must begin.
     next: Offset,
-    written: Offset,
+    /// How far the leader has it, and how far the client was told so.
+    written: Written,
+    told: Offset,
+    told_at: Instant,
     durable: Offset,
     log_index: u64,
-    /// Something moved since the last progress was sent.
+    /// Something is to be told.
     news: bool,
     /// Appends sent to the batcher and not settled yet.
     under_way: usize,
@@ -51,6 +61,7 @@ pub(in crate::node) async fn serve(
     // At most one append waits for admission; meanwhile nothing more is read.
     let mut admitting: FuturesOrdered<BoxFuture<'static, (Append, Permit)>> = FuturesOrdered::new();
     let mut ended = false;
+    let mut hint = std::pin::pin!(time::sleep(HINT_AFTER));
     while !(ended && stream.under_way == 0 && admitting.is_empty() && !stream.news) {
         let step = tokio::select! {
             biased;
@@ -64,7 +75,7 @@ pub(in crate::node) async fn serve(
             },
             Some((append, permit)) = admitting.next() => {
                 stream.under_way += 1;
-                queue.send(Pending { append, _permit: permit, settled: stream.settled.clone() }).await;
+                queue.send(Pending { append, _permit: permit, settled: stream.settled.clone(), written: stream.written.clone() }).await;
                 Ok(())
             }
             message = input.message(), if !ended && admitting.is_empty() => match message {
@@ -80,6 +91,10 @@ pub(in crate::node) async fn serve(
                     return false;
                 }
             },
+            () = &mut hint, if stream.under_way > 0 => {
+                hint.as_mut().reset(stream.hint());
+                Ok(())
+            }
             () = stops(&mut stopping) => Err(NodeError::LeaderLost { why: "this node is stopping".to_owned() }),
             () = output.closed() => return false,
         };
@@ -103,7 +118,9 @@ impl AppendStream {
         Self {
             opened,
             next: tail,
-            written: tail,
+            written: Written::default(),
+            told: tail,
+            told_at: Instant::now(),
             durable: tail,
             log_index,
             news: false,
@@ -170,15 +187,9 @@ impl AppendStream {
 
     fn settle(&mut self, outcome: Settled) -> Result<(), NodeError> {
         match outcome {
-            Settled::Written(end) => {
-                self.news |= end > self.written;
-                self.written = self.written.max(end);
-                Ok(())
-            }
             Settled::Decided(Ok(appended), log_index) => {
                 self.under_way -= 1;
                 self.durable = self.durable.max(appended.range.to);
-                self.written = self.written.max(self.durable);
                 self.log_index = self.log_index.max(log_index);
                 self.news = true;
                 Ok(())
@@ -210,10 +221,23 @@ impl AppendStream {
         status
     }
 
+    /// What only the leader has is news after a while; answers when to look again.
+    fn hint(&mut self) -> Instant {
+        let due = self.told_at + HINT_AFTER;
+        let now = Instant::now();
+        if now < due {
+            return due;
+        }
+        self.news |= self.written.get() > self.told;
+        now + HINT_AFTER
+    }
+
     fn progress(&mut self) -> pb::AppendResponse {
         self.news = false;
+        self.told = self.told.max(self.written.get()).max(self.durable);
+        self.told_at = Instant::now();
         let progress = pb::AppendProgress {
-            written: self.written.0,
+            written: self.told.0,
             durable: self.durable.0,
             log_index: self.log_index,
         };
@@ -309,6 +333,24 @@ mod tests {
         let detail = detail_of(&stream.told(NodeError::from(wrong).into())).unwrap();
         assert_eq!(detail.effect(), pb::Effect::Unknown);
         assert!(detail.rejected.is_some(), "the reason stays");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_only_the_leader_has_is_told_once_nothing_became_durable_for_a_while() {
+        let mut stream = opened();
+        stream.written.reached(Offset(15));
+        let look_again = stream.hint();
+        assert!(!stream.news, "it may be durable in no time");
+        time::sleep_until(look_again).await;
+        stream.hint();
+        assert!(stream.news);
+        let Some(Response::Progress(told)) = stream.progress().response else {
+            panic!("no progress");
+        };
+        assert_eq!((told.written, told.durable), (15, 10));
+        time::sleep(2 * HINT_AFTER).await;
+        stream.hint();
+        assert!(!stream.news, "it is told already");
     }
 
     #[test]
