@@ -143,6 +143,11 @@ impl Failure {
         }
     }
 
+    /// Whether the writer was fenced by another one of the same worker's epoch, or of a later.
+    pub(super) fn is_fenced(&self) -> bool {
+        matches!(&self.kind, FailureKind::Rejected(rejected) if matches!(**rejected, Rejected::WriterFenced { .. }))
+    }
+
     /// The error of a call at one node that is not tried again.
     pub(super) fn into_error_at(self, what: &str, node: &str, after: Duration) -> ClientError {
         let mut tried = Tried::default();

@@ -101,9 +101,9 @@ pub struct OpenJournal {
     /// The tail that the caller expects; `None` takes any.
     pub expected: Option<Offset>,
     /// The newest writer that the caller has seen, 0 of a journal that is not there: refused if another was opened since, unless
-    /// by the same opener.
+    /// all of them by the same opener.
     pub over: Option<Writer>,
-    /// What the caller drew for all tries of an open, whose answers may be lost; 0: nothing.
+    /// What the caller drew for all opens of one append stream, whose answers may be lost, or come late; 0: nothing.
     pub opener: u64,
 }
 

@@ -48,6 +48,8 @@ pub struct Journal {
     pub writer_open: bool,
     /// What the newest writer's opener drew; 0: nothing, or nobody opened it.
     pub opener: u64,
+    /// The newest writer before those that this opener has opened without another in between; 0 if it made the journal.
+    pub opened_over: Writer,
     /// First offset not yet written.
     pub tail: Offset,
     /// How often a takeover or truncation cut the journal's end off. A reader that saw another number starts again.
@@ -66,17 +68,22 @@ pub enum AppendDecision {
 }
 
 impl Journal {
-    /// Gives the next writer its token, which fences the one before.
-    pub fn open(&mut self, token: FencingToken, opener: u64) {
+    /// Gives the next writer its token, which fences the one before: `newest`, which is 0 for a journal that was not there.
+    pub fn open(&mut self, token: FencingToken, opener: u64, newest: Writer) {
+        if opener == 0 || self.opener != opener {
+            self.opened_over = newest;
+        }
+        let opened_over = self.opened_over;
         self.fence(token);
         self.writer_open = true;
         self.opener = opener;
+        self.opened_over = opened_over;
     }
 
-    /// Whether the newest writer is the caller's own, from a try to open it whose answer was lost.
+    /// Whether all writers since `over` are the caller's own, from opens whose answers were lost or came late.
     #[must_use]
-    pub fn was_opened_by(&self, opener: u64) -> bool {
-        opener != 0 && self.opener == opener
+    pub fn was_opened_by(&self, opener: u64, over: Writer) -> bool {
+        opener != 0 && self.opener == opener && self.opened_over <= over
     }
 
     /// Fences the writer, with a token that nobody writes under.
@@ -85,6 +92,7 @@ impl Journal {
         self.writer_from = self.tail;
         self.writer_open = false;
         self.opener = 0;
+        self.opened_over = Writer(0);
     }
 
     /// The writer of that token has ended; true when it was the newest and had not before. It may still write, if it has not

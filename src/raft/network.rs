@@ -46,8 +46,9 @@ use crate::{
 const IN_FLIGHT_MAX: usize = 8;
 /// A follower that answers none of the requests out for this long is dropped and dialled anew: TCP alone waits for minutes.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// How long a request that carries only a commit waits for entries to go with it: longer than a writer takes who appends when
-/// the append before it is acknowledged, and shorter than a read at the follower notices.
+/// How long a request that carries only a commit waits for entries to go with it, and a timer's tick at most besides: longer than a
+/// writer takes who appends when the append before it is acknowledged. A read at a follower of what was acknowledged just now waits
+/// for it.
 const COMMIT_WITHIN: Duration = Duration::from_millis(1);
 
 type Rpc<T> = Result<T, RPCError<TypeConfig>>;
@@ -370,4 +371,80 @@ fn answers(
         }
     };
     futures::stream::unfold((responses, window), next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        env::task,
+        raft::types::{Entry, LogId},
+    };
+    use openraft::EntryPayload;
+    use tokio::sync::mpsc;
+    use tokio_stream::wrappers::UnboundedReceiverStream;
+
+    type Request = AppendEntriesRequest<TypeConfig>;
+
+    fn log_id(index: u64) -> LogId {
+        LogId {
+            leader_id: openraft::impls::leader_id_adv::LeaderId {
+                term: 1,
+                node_id: 1,
+            },
+            index,
+        }
+    }
+
+    fn request(commit: u64, entries: std::ops::Range<u64>) -> Request {
+        let entry = |index| Entry {
+            log_id: log_id(index),
+            payload: EntryPayload::Blank,
+        };
+        AppendEntriesRequest {
+            vote: Vote::new(1, 1),
+            prev_log_id: None,
+            entries: entries.map(entry).collect(),
+            leader_commit: Some(log_id(commit)),
+        }
+    }
+
+    /// The commit and the number of entries of each request that is sent, and after how many milliseconds.
+    async fn sent(requests: Vec<(u64, Request)>) -> Vec<(u64, usize, u128)> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        task::spawn(async move {
+            for (after_micros, request) in requests {
+                time::sleep(Duration::from_micros(after_micros)).await;
+                sender.send(request).unwrap();
+            }
+        });
+        let mut input = UnboundedReceiverStream::new(receiver).fuse();
+        let began = Instant::now();
+        let mut sent = Vec::new();
+        while let Some(request) = next_request(&mut input).await {
+            let commit = request.leader_commit.map_or(0, |commit| commit.index);
+            sent.push((commit, request.entries.len(), began.elapsed().as_millis()));
+        }
+        sent
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_commit_goes_with_the_entries_that_come_soon_and_alone_if_none_do() {
+        let (commit, entries) = (request(4, 0..0), request(5, 5..7));
+        let both = sent(vec![(0, commit.clone()), (0, entries.clone())]).await;
+        assert_eq!(both, [(5, 2, 0)]);
+        let apart = sent(vec![(0, commit.clone()), (5_000, entries.clone())]).await;
+        assert_eq!(apart, [(4, 0, 1), (5, 2, 5)]);
+        let last = sent(vec![(0, entries), (0, commit)]).await;
+        assert_eq!(last, [(5, 2, 0), (4, 0, 0)], "the stream has ended");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn commits_after_one_another_do_not_put_each_other_off() {
+        let commits = (1..=8).map(|at| (1_000, request(at, 0..0)));
+        let sent = sent(commits.collect()).await;
+        let last = sent.last().copied();
+        assert!(last.is_some_and(|(commit, ..)| commit == 8), "{sent:?}");
+        assert!(sent.len() >= 4, "{sent:?}");
+    }
 }

@@ -57,10 +57,13 @@ fn in_ops(whole: &Bytes) -> (Vec<Found>, Option<u64>) {
         let Record::Op { record, .. } = record else {
             continue;
         };
-        let Op::WriteV { path, data, .. } = &record.op else {
+        if !record.op.path().ends_with(b".checkpoint_ids") {
             continue;
-        };
-        if path.ends_with(b".checkpoint_ids")
+        }
+        if let Op::Remove { .. } = &record.op {
+            found.push(Found::Ended { end: Offset(end) });
+        }
+        if let Op::WriteV { data, .. } = &record.op
             && data.len().is_multiple_of(IDS_BYTES)
             && let Some(entry) = data.last_chunk::<IDS_BYTES>()
         {

@@ -28,8 +28,8 @@ const STALL: Duration = Duration::from_secs(5);
 const STALL_MAX: Duration = Duration::from_secs(60);
 /// Re-opens after a session that was refused for what its messages carried, without progress between them.
 const REFUSALS_MAX: u32 = 3;
-/// How long a stream that has nothing left to send tries to open a session, only so that its end is recorded: who looks then
-/// finds the journal free at once, and not when the cluster gives its writer up for lost.
+/// How long a stream that has nothing left to send waits for its end to be recorded, and opens another session for that if it has
+/// to: who looks then finds the journal free at once, and not when the cluster gives its writer up for lost.
 const END_WITHIN: Duration = Duration::from_secs(4);
 
 /// What the driver is made of.
@@ -49,7 +49,8 @@ pub(super) struct Driver {
     pub(super) state: Arc<watch::Sender<State>>,
     /// The token of the newest open that answered.
     pub(super) held: Option<FencingToken>,
-    /// An open since then may have been carried out, or may yet be.
+    /// An open since then was not answered: it may have been carried out, or may yet be. So may one before, late, which then
+    /// fences nobody but this stream, or whoever has superseded it.
     pub(super) unanswered: bool,
     /// Pauses before the next open. They grow until something becomes durable: a session that opens and dies at once would
     /// else have every open replicated, as fast as they go.
@@ -73,8 +74,17 @@ struct Stream {
     stalls: u32,
     refusals: u32,
     closing: bool,
-    /// Until when to go on opening a session only to end the stream in order.
+    /// Nothing is left to send: until when to wait for the end to be recorded.
     end_by: Option<Instant>,
+}
+
+impl Stream {
+    /// For a stream that has nothing left to send.
+    fn end_by(&mut self) -> Instant {
+        *self
+            .end_by
+            .get_or_insert_with(|| Instant::now() + END_WITHIN)
+    }
 }
 
 impl Driver {
@@ -139,6 +149,9 @@ impl Driver {
             stream.progressed = Instant::now();
             return Ok(());
         }
+        if failure.is_fenced() {
+            return Ok(()); // by whom, the next open tells
+        }
         let effect = self.effect(Some(stream));
         let mut tried = Tried::default();
         tried.record(address, &failure.reason);
@@ -158,9 +171,12 @@ impl Driver {
         let mut queue = Vec::new();
         let mut redirects = 1;
         loop {
+            let mut limit = self.client.options().attempt_timeout;
+            let mut is_done = false;
             if let Some(stream) = stream.as_mut().filter(|stream| self.is_done(stream)) {
-                let now = Instant::now();
-                if now >= *stream.end_by.get_or_insert(now + END_WITHIN) {
+                is_done = true;
+                limit = limit.min(stream.end_by().duration_since(Instant::now()));
+                if limit.is_zero() {
                     return Ok(None);
                 }
             }
@@ -169,14 +185,14 @@ impl Driver {
                 queue.reverse();
             }
             let address = queue.pop().unwrap_or_default();
-            let limit = self.client.options().attempt_timeout;
             let opened = Session::open(&self.client, &address, self.open_message(stream), limit);
             let failure = match opened.await {
                 Ok(session) => {
                     self.client.directory().succeeded(&address);
                     self.admit(stream, &session);
                     match &session.leader {
-                        Some(leader) if redirects > 0 => {
+                        // To say that the stream has ended any node will do.
+                        Some(leader) if redirects > 0 && !is_done => {
                             redirects -= 1;
                             self.client.directory().hint_leader(leader);
                             queue.push(address);
@@ -257,6 +273,7 @@ impl Driver {
         self.permits.add_permits(freed);
         if session.tail > before {
             stream.progressed = Instant::now();
+            stream.stalls = 0;
             stream.refusals = 0;
         }
         self.state.send_modify(|state| {
@@ -281,6 +298,7 @@ impl Driver {
             if stream.closing && !stream.window.has_unsent() {
                 session.sender = None; // half-close: the node commits what it has and ends the stream
             }
+            let end_by = self.is_done(stream).then(|| stream.end_by());
             let waits = !stream.window.is_empty() || stream.closing;
             let sender = session.sender.clone();
             let ready = async {
@@ -328,6 +346,7 @@ impl Driver {
                     }
                     None => stream.closing = true,
                 },
+                () = time::sleep_until(end_by.unwrap_or(heard)), if end_by.is_some() => return End::Closed,
                 () = time::sleep_until(heard + stall), if waits => {
                     stream.stalls += 1;
                     return End::Lost(session.address, Failure::timeout(stall));
@@ -376,9 +395,7 @@ impl Driver {
         };
         match **rejected {
             // By someone else, or by an open of this stream that was carried out late: a re-open tells.
-            Rejected::WriterFenced { newest, .. } if newest.epoch == self.epoch => {
-                End::Lost(address, failure)
-            }
+            Rejected::WriterFenced { .. } => End::Lost(address, failure),
             // Bytes were lost on their way to the leader: the tail of a re-open says which, and is checked. Empty or too
             // large they only are when they were damaged on the way.
             Rejected::WrongOffset { .. }

@@ -243,7 +243,12 @@ async fn a_stream_without_anything_to_send_ends_although_no_node_answers() {
     let mut cluster = FakeCluster::start(1).await;
     let client = cluster.client(&[0]);
     let (epoch, journal) = open_worker(&client, "j").await;
-    let mut stream = open(&client, epoch, &journal).await;
+    let options = AppendOptions {
+        give_up_after: None,
+        ..AppendOptions::of(&client)
+    };
+    let opened = AppendStream::open(&client, &journal, RAW, epoch, None, options);
+    let mut stream = opened.await.unwrap();
     close_without_a_session(&mut cluster, &mut stream, |_| {}).await;
     let closed = tokio::time::timeout(Duration::from_secs(10), stream.close()).await;
     assert_eq!(closed.unwrap().unwrap().durable, Offset(3));
@@ -332,6 +337,27 @@ async fn a_stranger_is_found_out_even_where_a_lost_open_of_this_stream_could_exp
     let error = stream.wait_durable(Offset(5)).await.unwrap_err();
     assert!(matches!(error, ClientError::Superseded { .. }), "{error}");
     assert_eq!(cluster.fired(0).late_opens, 1);
+    assert_eq!(stream.durable(), Offset(0), "none of it was acknowledged");
+    assert_eq!(cluster.journal(&journal).0, b"yours");
+}
+
+#[tokio::test]
+async fn a_first_open_that_is_carried_out_late_does_not_hide_a_stranger() {
+    let mut cluster = FakeCluster::start(1).await;
+    let client = cluster.client(&[0]);
+    let (epoch, journal) = open_worker(&client, "j").await;
+    cluster.fault(0, |faults| faults.late_opens = 1);
+    let mut stream = open(&client, epoch, &journal).await;
+    cluster.fault(0, |faults| faults.swallow_appends = true);
+    stream.append(Bytes::from_static(b"mine!")).await.unwrap();
+    cluster.until("bytes on their way", swallowed).await;
+    cluster.kill(0);
+    foreign_append(&cluster, &journal, epoch, b"yours");
+    cluster.carry_out_late();
+    cluster.fault(0, |faults| faults.swallow_appends = false);
+    cluster.restart(0).await;
+    let error = stream.wait_durable(Offset(5)).await.unwrap_err();
+    assert!(matches!(error, ClientError::Superseded { .. }), "{error}");
     assert_eq!(stream.durable(), Offset(0), "none of it was acknowledged");
     assert_eq!(cluster.journal(&journal).0, b"yours");
 }

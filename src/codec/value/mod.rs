@@ -109,6 +109,7 @@ pub fn encode_journal(journal: &Journal) -> Vec<u8> {
         writer_from: journal.writer_from.0,
         writer_open: journal.writer_open,
         opener: journal.opener,
+        opened_over: journal.opened_over.0,
         tail: journal.tail.0,
         cuts: journal.cuts,
         scan: journal.scan.as_ref().map(Into::into),
@@ -137,6 +138,7 @@ pub fn decode_journal(raw: Bytes) -> Result<Journal, CodecError> {
         writer_from: Offset(stored.writer_from),
         writer_open: stored.writer_open,
         opener: stored.opener,
+        opened_over: Writer(stored.opened_over),
         tail: Offset(stored.tail),
         cuts: stored.cuts,
         scan: stored
@@ -252,6 +254,7 @@ pub fn encode_counters(counters: Counters) -> Vec<u8> {
         next_worker: counters.next_worker,
         next_journal: counters.next_journal,
         next_node: counters.next_node,
+        last_deleted_writer: counters.last_deleted_writer.0,
         hash: counters.hash,
     };
     seal(&stored.encode_to_vec())
@@ -267,6 +270,7 @@ pub fn decode_counters(raw: Bytes) -> Result<Counters, CodecError> {
         next_worker: stored.next_worker,
         next_journal: stored.next_journal,
         next_node: stored.next_node,
+        last_deleted_writer: Writer(stored.last_deleted_writer),
         hash: stored.hash,
     })
 }

@@ -15,12 +15,13 @@ fn journals() -> impl Strategy<Value = Journal> {
     let offsets = (testing::offset(), testing::offset());
     let named = (testing::journal_name(), testing::kind());
     let scan = proptest::option::of(scans());
-    let writer = (testing::token(), any::<bool>(), testing::number());
+    let opener = (testing::number(), testing::number().prop_map(Writer));
+    let writer = (testing::token(), any::<bool>(), opener);
     (numbers, named, writer, offsets, scan).prop_map(
         |(
             (id, owner, cuts),
             (name, kind),
-            (token, writer_open, opener),
+            (token, writer_open, (opener, opened_over)),
             (writer_from, tail),
             scan,
         )| {
@@ -33,6 +34,7 @@ fn journals() -> impl Strategy<Value = Journal> {
                 writer_from,
                 writer_open,
                 opener,
+                opened_over,
                 tail,
                 cuts,
                 scan,
@@ -204,10 +206,11 @@ proptest! {
 
     #[test]
     fn counters_come_back_or_are_damaged(
-        numbers in any::<[u64; 4]>(), bit in any::<Index>(), keep in any::<Index>(),
+        numbers in any::<[u64; 5]>(), bit in any::<Index>(), keep in any::<Index>(),
     ) {
-        let [next_worker, next_journal, next_node, hash] = numbers;
-        let counters = Counters { next_worker, next_journal, next_node, hash };
+        let [next_worker, next_journal, next_node, writer, hash] = numbers;
+        let last_deleted_writer = Writer(writer);
+        let counters = Counters { next_worker, next_journal, next_node, last_deleted_writer, hash };
         let raw = encode_counters(counters);
         prop_assert_eq!(decode_counters(raw.clone().into()), Ok(counters));
         prop_assert!(is_damage(decode_counters(damage(raw, bit, keep)), COUNTERS));

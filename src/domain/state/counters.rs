@@ -1,5 +1,7 @@
 //! The numbers given out, and the hash that tells members apart that should not differ.
 
+use crate::domain::Writer;
+
 /// Numbers given out so far, and the chained hash of all commands applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counters {
@@ -9,6 +11,9 @@ pub struct Counters {
     pub next_journal: u64,
     /// The next node's number.
     pub next_node: u64,
+    /// The largest number that a writer of a deleted journal had: writers of a journal that is made have larger ones, for who saw
+    /// the one must not take it for the other.
+    pub last_deleted_writer: Writer,
     /// Equal on two members that have applied the same log.
     pub hash: u64,
 }
@@ -19,6 +24,7 @@ impl Default for Counters {
             next_worker: 1,
             next_journal: 1,
             next_node: 1,
+            last_deleted_writer: Writer(0),
             hash: 0,
         }
     }

@@ -107,11 +107,12 @@ impl State {
                 kind: open.kind,
                 token: FencingToken {
                     epoch: open.epoch,
-                    writer: Writer(0),
+                    writer: self.counters.last_deleted_writer,
                 },
                 writer_from: Offset::ZERO,
                 writer_open: false,
                 opener: 0,
+                opened_over: Writer(0),
                 tail: Offset::ZERO,
                 cuts: 0,
                 scan: JournalScan::of(open.journal.journal.as_str(), open.kind),
@@ -124,9 +125,9 @@ impl State {
                 wanted: open.kind,
             });
         }
-        let newest = journal.token.writer;
-        let own = journal.was_opened_by(open.opener);
-        if let Some(over) = open.over.filter(|over| *over != newest && !own) {
+        let newest = known.map_or(Writer(0), |_| journal.token.writer);
+        let was_seen = |over| over == newest || journal.was_opened_by(open.opener, over);
+        if let Some(over) = open.over.filter(|over| !was_seen(*over)) {
             return Err(Rejected::OpenedMeanwhile {
                 journal: open.journal.clone(),
                 over,
@@ -145,7 +146,7 @@ impl State {
         if known.is_none() {
             self.counters.next_journal += 1;
         }
-        journal.open(journal.next_token(open.epoch), open.opener);
+        journal.open(journal.next_token(open.epoch), open.opener, newest);
         let token = journal.token;
         self.put_journal(journal);
         changes.push(Change::Journal(id));
@@ -240,6 +241,9 @@ impl State {
     ) -> Result<Outcome, Rejected> {
         let journal = self.journal(name)?;
         let (id, owner, tail) = (journal.id, journal.owner, journal.tail);
+        // Whoever saw a writer of it must not take it for one of the journal that is made in its place.
+        self.counters.last_deleted_writer =
+            self.counters.last_deleted_writer.max(journal.token.writer);
         let worker = self.worker_mut(owner);
         worker.journals.remove(&name.journal);
         let dropped = worker

@@ -32,9 +32,9 @@ struct AppendStream {
     opened: OpenedJournal,
     /// Where the next append must begin.
     next: Offset,
-    /// How far the leader has it, and how far the client was told so.
+    /// How far the leader has it; up to where, and when, the client was told.
     written: Written,
-    told: Offset,
+    written_told: Offset,
     told_at: Instant,
     durable: Offset,
     log_index: u64,
@@ -119,7 +119,7 @@ impl AppendStream {
             opened,
             next: tail,
             written: Written::default(),
-            told: tail,
+            written_told: tail,
             told_at: Instant::now(),
             durable: tail,
             log_index,
@@ -228,16 +228,17 @@ impl AppendStream {
         if now < due {
             return due;
         }
-        self.news |= self.written.get() > self.told;
+        self.news |= self.written.get() > self.written_told;
         now + HINT_AFTER
     }
 
     fn progress(&mut self) -> pb::AppendResponse {
         self.news = false;
-        self.told = self.told.max(self.written.get()).max(self.durable);
+        let written = self.written.get().max(self.durable);
+        self.written_told = self.written_told.max(written);
         self.told_at = Instant::now();
         let progress = pb::AppendProgress {
-            written: self.told.0,
+            written: self.written_told.0,
             durable: self.durable.0,
             log_index: self.log_index,
         };

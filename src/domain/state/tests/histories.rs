@@ -255,7 +255,11 @@ fn a_deleted_journal_takes_the_checkpoints_along_that_cover_it_and_its_name_begi
     bench.refuse(&delete);
     let again = bench.open("j/a/x", 1);
     assert!(again.journal != x.journal && again.tail == Offset(0));
-    assert_eq!(again.token, token(1, 1));
+    assert_eq!(
+        again.token,
+        token(1, x.token.writer.0 + 1),
+        "not one of the deleted one's"
+    );
 }
 
 #[test]
@@ -304,6 +308,60 @@ fn an_open_whose_answer_was_lost_is_not_another_one_to_its_own_opener() {
     bench.accept(&over(7));
     bench.open("j/a/x", 1);
     bench.refuse(&over(7));
+}
+
+#[test]
+fn an_open_that_comes_late_does_not_hide_who_came_between() {
+    let open = |over: Option<u64>| {
+        Command::OpenJournal(OpenJournal {
+            journal: "j/a/x".parse().unwrap(),
+            kind: JournalKind::Ops,
+            epoch: Epoch(1),
+            expected: None,
+            over: over.map(Writer),
+            opener: 7,
+        })
+    };
+    let mut bench = Bench::default();
+    bench.open_worker("j/a");
+    bench.accept(&open(None));
+    bench.accept(&open(None)); // the first try of the same, late
+    bench.accept(&open(Some(1)));
+    let stranger = bench.open("j/a/x", 1);
+    assert_eq!(stranger.token, token(1, 4));
+    bench.accept(&open(None)); // another one, over whoever it is
+    bench.refuse(&open(Some(3)));
+    bench.accept(&open(Some(4)));
+}
+
+#[test]
+fn a_journal_that_is_made_again_is_nobodys_who_wrote_the_one_before() {
+    let open = |opener| {
+        Command::OpenJournal(OpenJournal {
+            journal: "j/a/x".parse().unwrap(),
+            kind: JournalKind::Ops,
+            epoch: Epoch(1),
+            expected: None,
+            over: Some(Writer(0)),
+            opener,
+        })
+    };
+    let mut bench = Bench::default();
+    bench.open_worker("j/a");
+    bench.accept(&open(7));
+    bench.accept(&Command::DeleteJournal("j/a/x".parse().unwrap()));
+    bench.accept(&open(8));
+    bench.accept(&open(8));
+    bench.refuse(&open(7));
+    let held = |writer| {
+        let Command::OpenJournal(open) = open(7) else {
+            unreachable!()
+        };
+        let over = Some(Writer(writer));
+        Command::OpenJournal(OpenJournal { over, ..open })
+    };
+    bench.refuse(&held(1));
+    bench.accept(&held(3));
 }
 
 #[test]

@@ -26,6 +26,7 @@ pub(super) struct World {
     pub(super) members: Vec<Member>,
     nodes_given: u64,
     journals_given: u64,
+    last_deleted_writer: u64,
 }
 
 #[derive(Debug)]
@@ -53,7 +54,8 @@ pub(super) struct ToldJournal {
     pub(super) token: FencingToken,
     /// The newest writer has been heard of since it ended, or has not ended.
     pub(super) writer_open: bool,
-    opener: u64,
+    /// Who opened each writer, by its number; 0: nobody that said so.
+    openers: BTreeMap<Writer, u64>,
     pub(super) cuts: u64,
 }
 
@@ -111,7 +113,7 @@ impl ToldJournal {
     fn next_writer(&mut self, epoch: u64) {
         self.token = token(epoch, self.token.writer.0 + 1);
         self.writer_open = false;
-        self.opener = 0;
+        self.openers.insert(self.token.writer, 0);
     }
 
     fn cut(&mut self, at: u64) -> bool {
@@ -209,19 +211,21 @@ impl World {
                 name: open.journal.clone(),
                 kind: open.kind,
                 bytes: Vec::new(),
-                token: token(0, 0),
+                token: token(0, self.last_deleted_writer),
                 writer_open: false,
-                opener: 0,
+                openers: BTreeMap::new(),
                 cuts: 0,
             });
         }
         let journal = self.journal_mut(&open.journal).unwrap();
         journal.next_writer(open.epoch.0);
         journal.writer_open = true;
-        journal.opener = open.opener;
+        journal.openers.insert(journal.token.writer, open.opener);
     }
 
     fn tell_delete(&mut self, name: &JournalRef) {
+        let deleted = self.journal(name).unwrap().token.writer.0;
+        self.last_deleted_writer = self.last_deleted_writer.max(deleted);
         self.journals.retain(|journal| journal.name != *name);
         let worker = self.worker_mut(&name.owner).unwrap();
         let covers =
@@ -414,10 +418,17 @@ impl World {
             });
         }
         let newest = known.map_or(Writer(0), |known| known.token.writer);
-        let own = known.is_some_and(|known| open.opener > 0 && known.opener == open.opener);
+        let all_own = |over: Writer| {
+            let since = |known: &ToldJournal| {
+                let mut since = known.openers.iter().filter(|(at, _)| **at > over);
+                known.openers.get(&newest) == Some(&open.opener)
+                    && since.all(|(_, opener)| *opener == open.opener)
+            };
+            open.opener > 0 && known.is_some_and(since)
+        };
         if let Some(over) = open.over
             && over != newest
-            && !own
+            && !all_own(over)
         {
             return Err(Rejected::OpenedMeanwhile {
                 journal: open.journal.clone(),
