@@ -11,7 +11,10 @@ use super::{
     retry::Backoff,
 };
 use crate::{
-    env::time::{self, Instant},
+    env::{
+        task,
+        time::{self, Instant},
+    },
     pb::{self, cluster_client::ClusterClient},
 };
 
@@ -23,6 +26,9 @@ const WHY_TIMEOUT: Duration = Duration::from_millis(300);
 const STATUS_GRACE: Duration = Duration::from_millis(150);
 /// A leader that heard no majority for longer than this is said to have no quorum.
 const QUORUM_SILENCE: Duration = Duration::from_secs(2);
+
+/// How often a client whose streams are open asks who the members are: between two losses all of them may be replaced.
+pub(super) const KEEP_UP_EVERY: Duration = Duration::from_secs(5);
 
 /// A node's address, and its word on itself.
 pub(super) type StatusAnswer = (String, Result<pb::StatusResponse, Failure>);
@@ -222,8 +228,21 @@ impl Client {
         answers
     }
 
-    /// One node's word on itself, which the directory learns from.
-    pub(super) async fn ask_status(
+    /// Learns the members from `address`, in the background, unless this client has lately.
+    pub(super) fn keep_up(&self, address: &str) {
+        if !self.directory().is_due(Instant::now(), KEEP_UP_EVERY) {
+            return;
+        }
+        let (client, address) = (self.clone(), address.to_owned());
+        task::spawn(async move {
+            // What does not answer is found out by who needs an answer.
+            if let Ok(status) = client.status_from(&address, STATUS_TIMEOUT).await {
+                client.directory().learn(&status);
+            }
+        });
+    }
+
+    async fn status_from(
         &self,
         address: &str,
         limit: Duration,
@@ -233,7 +252,16 @@ impl Client {
             stub!(ClusterClient, target.channel).status(request).await
         };
         let answer = self.attempt(address, limit, &ask).await;
-        let answer = answer.map(tonic::Response::into_inner);
+        answer.map(tonic::Response::into_inner)
+    }
+
+    /// One node's word on itself, which the directory learns from.
+    pub(super) async fn ask_status(
+        &self,
+        address: &str,
+        limit: Duration,
+    ) -> Result<pb::StatusResponse, Failure> {
+        let answer = self.status_from(address, limit).await;
         match &answer {
             Ok(status) => {
                 let mut directory = self.directory();

@@ -2,7 +2,7 @@
 //!
 //! Any member forwards to the leader, so a wrong guess costs a hop, never correctness.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::ClientError;
 use crate::{domain::limits::MEMBERS_MAX, env::time::Instant, pb};
@@ -41,6 +41,8 @@ pub(super) struct Directory {
     leader: Option<(u64, String)>,
     /// Addresses whose last attempt failed, and when.
     failed: BTreeMap<String, Instant>,
+    /// When the members were last asked for without need.
+    kept_up: Option<Instant>,
 }
 
 impl Directory {
@@ -50,7 +52,17 @@ impl Directory {
             learned: Vec::new(),
             leader: None,
             failed: BTreeMap::new(),
+            kept_up: None,
         }
+    }
+
+    /// Whether the members are to be asked for again, which is taken to happen then.
+    pub(super) fn is_due(&mut self, now: Instant, every: Duration) -> bool {
+        let is_due = self.kept_up.is_none_or(|at| now >= at + every);
+        if is_due {
+            self.kept_up = Some(now);
+        }
+        is_due
     }
 
     /// The leader's address, as far as is known.
@@ -127,7 +139,6 @@ impl Directory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn status(term: u64, leader: &str, members: &[&str]) -> pb::StatusResponse {
         let member = |address: &&str| pb::MemberStatus {

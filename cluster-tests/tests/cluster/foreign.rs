@@ -1,11 +1,13 @@
 //! Nodes that meet a stranger: another cluster's node, an address that moved.
 
+use std::time::Duration;
+
 use dos_cluster::{
     env::net::{ChannelOptions, channel},
     pb::{self, raft_client::RaftClient},
 };
 use dos_cluster_tests::{
-    ClusterOptions, Load, LoadOptions, TestCluster, cluster::SETTLE_WITHIN, eventually, phase,
+    ClusterOptions, Load, LoadOptions, TestCluster, cluster::SETTLE_WITHIN, eventually, phase, wait,
 };
 
 use crate::{stop_and_verify, verify_everywhere};
@@ -199,7 +201,8 @@ async fn nodes_of_two_clusters_whose_addresses_were_swapped_refuse_each_other() 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_comes_back_at_other_addresses_is_found_again() {
     let mut cluster = TestCluster::start(3).await;
-    let load = Load::start(&cluster.client(), "job/w/log", LoadOptions::default()).await;
+    let client = cluster.client();
+    let load = Load::start(&client, "job/w/log", LoadOptions::default()).await;
     for place in 0..3 {
         phase("a node moves");
         load.advance(100_000).await;
@@ -207,6 +210,13 @@ async fn a_node_that_comes_back_at_other_addresses_is_found_again() {
         cluster.nodes[place].addresses = dos_cluster_tests::node::Addresses::free();
         cluster.nodes[place].start();
         cluster.ready().await;
+        // Its stream may be open at another node all the time: it hears of the move all the same.
+        let moved = &cluster.nodes[place].addresses.client;
+        eventually("the client knows", Duration::from_secs(20), async || {
+            let known = client.addresses();
+            wait::check(known.contains(moved), || format!("{known:?}"))
+        })
+        .await;
     }
     phase("after all have moved, nothing is at its old address");
     load.advance(100_000).await;

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     client::{
         Client, ClientError, Effect, Tried,
+        call::KEEP_UP_EVERY,
         failure::{Failure, FailureKind},
         retry::Backoff,
     },
@@ -293,6 +294,8 @@ impl Driver {
     /// Sends what is queued and hears what became of it, until the session ends.
     async fn exchange(&mut self, stream: &mut Stream, mut session: Session) -> End {
         let mut heard = Instant::now();
+        self.client.keep_up(&session.address);
+        let mut keep_up = heard + KEEP_UP_EVERY;
         let stall = (STALL * 2u32.saturating_pow(stream.stalls.min(6))).min(STALL_MAX);
         loop {
             if stream.closing && !stream.window.has_unsent() {
@@ -347,6 +350,10 @@ impl Driver {
                     None => stream.closing = true,
                 },
                 () = time::sleep_until(end_by.unwrap_or(heard)), if end_by.is_some() => return End::Closed,
+                () = time::sleep_until(keep_up) => {
+                    self.client.keep_up(&session.address);
+                    keep_up = Instant::now() + KEEP_UP_EVERY;
+                }
                 () = time::sleep_until(heard + stall), if waits => {
                     stream.stalls += 1;
                     return End::Lost(session.address, Failure::timeout(stall));
