@@ -91,8 +91,8 @@ pub(super) struct Bench {
     /// Another number of bytes of an append than the workload's
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     payload: Option<u32>,
-    /// Another size than 1GiB of the journal that R1 brings back, of the largest that S1 appends to, and of the file that --probe
-    /// copies; than 4GiB of all journals of T1
+    /// Another size than 1GiB of the journal that R1 brings back, and of the file that --probe copies; than 4GiB of the largest
+    /// journal that S1 appends to, and of all journals of T1
     #[arg(long, value_name = "BYTES", value_parser = arguments::bytes)]
     bytes: Option<u64>,
     /// How often the leader is killed in F1 [default: 10]
@@ -166,7 +166,7 @@ impl Bench {
         let shape = self.shape(name);
         if name == Name::S1 {
             let writers_max = self.writers.map_or(1024, usize::from);
-            return Run::growing(shape, writers_max, self.bytes.unwrap_or(1 << 30));
+            return Run::growing(shape, writers_max, self.bytes.unwrap_or(4 << 30));
         }
         let journal_bytes = match name {
             Name::R1 => self.bytes.unwrap_or(1 << 30),

@@ -33,7 +33,7 @@ pub(super) enum Name {
     /// The leading server is killed under W3: time to the next acknowledgement, and what of the acknowledged is there then
     #[value(name = "F1")]
     F1,
-    /// W3 with 1, 2, 4, ... 1024 writers, then one at journals of 1 MiB, 64 MiB, 1 GiB: does the cost of an append stay?
+    /// W3 with 1, 2, 4, ... 1024 writers, then one at journals of 1 MiB, 64 MiB, 1 GiB, 4 GiB: does the cost of an append stay?
     #[value(name = "S1")]
     S1,
     /// A server is back after `kill -9` with 4 GiB of journals, and after the loss of its disk
