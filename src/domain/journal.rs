@@ -70,10 +70,8 @@ pub enum AppendDecision {
 impl Journal {
     /// Gives the next writer its token, which fences the one before: `newest`, which is 0 for a journal that was not there.
     pub fn open(&mut self, token: FencingToken, opener: u64, newest: Writer) {
-        if opener == 0 || self.opener != opener {
-            self.opened_over = newest;
-        }
-        let opened_over = self.opened_over;
+        let goes_on = opener != 0 && self.opener == opener;
+        let opened_over = if goes_on { self.opened_over } else { newest };
         self.fence(token);
         self.writer_open = true;
         self.opener = opener;

@@ -1,6 +1,6 @@
 //! The task behind an append stream: keeps a session open, sends what is queued, resends after a loss.
 
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{future::pending, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -48,10 +48,8 @@ pub(super) struct Driver {
     pub(super) queue: mpsc::UnboundedReceiver<Bytes>,
     pub(super) permits: Arc<Semaphore>,
     pub(super) state: Arc<watch::Sender<State>>,
-    /// The token of the newest open that answered.
-    pub(super) held: Option<FencingToken>,
-    /// An open since then was not answered: it may have been carried out, or may yet be. So may one before, late, which then
-    /// fences nobody but this stream, or whoever has superseded it.
+    /// An open since the newest that answered was not: it may have been carried out, or may yet be. So may one before, late,
+    /// which then fences nobody but this stream, or whoever has superseded it.
     pub(super) unanswered: bool,
     /// Pauses before the next open. They grow until something becomes durable: a session that opens and dies at once would
     /// else have every open replicated, as fast as they go.
@@ -70,6 +68,8 @@ enum End {
 
 /// What outlives a session.
 struct Stream {
+    /// The token of the newest open that answered.
+    held: FencingToken,
     window: Window,
     progressed: Instant,
     stalls: u32,
@@ -216,10 +216,10 @@ impl Driver {
                 Some(self.client.options().timeout)
             };
             if !failure.may_retry(true) {
-                if let (FailureKind::Rejected(rejected), Some(_)) = (&failure.kind, stream.as_ref())
+                if let (Some(stream), FailureKind::Rejected(rejected)) = (&*stream, &failure.kind)
                     && let Rejected::OpenedMeanwhile { newest, .. } = **rejected
                 {
-                    return Err(self.superseded(newest));
+                    return Err(self.superseded(stream.held, newest));
                 }
                 return Err(failure.into_error(self.what(), tried, began.elapsed(), effect));
             }
@@ -236,10 +236,10 @@ impl Driver {
     /// open of it drew, which the opener tells: any other is someone else, whose bytes are not to be taken for this stream's.
     fn open_message(&self, stream: &Option<Stream>) -> pb::OpenAppend {
         // The tail that was expected at first is not the one of a re-open, whose tail is checked against the window.
-        let expected = self.expected.filter(|_| stream.is_none());
-        let over = self
-            .held
-            .map_or(self.options.over, |held| Some(held.writer));
+        let (expected, over) = match stream {
+            None => (self.expected, self.options.over),
+            Some(stream) => (None, Some(stream.held.writer)),
+        };
         pb::OpenAppend {
             journal: Some(wire::journal_to_pb(&self.journal)),
             kind: wire::kind_to_pb(self.kind).into(),
@@ -252,9 +252,9 @@ impl Driver {
 
     /// Takes in that a session opened.
     fn admit(&mut self, stream: &mut Option<Stream>, session: &Session) {
-        self.held = Some(session.token);
         self.unanswered = false;
-        stream.get_or_insert_with(|| Stream {
+        let stream = stream.get_or_insert_with(|| Stream {
+            held: session.token,
             window: Window::new(session.tail),
             progressed: Instant::now(),
             stalls: 0,
@@ -262,6 +262,7 @@ impl Driver {
             closing: false,
             end_by: None,
         });
+        stream.held = session.token;
     }
 
     /// Aligns the window with the tail that the session begins at.
@@ -295,7 +296,7 @@ impl Driver {
     async fn exchange(&mut self, stream: &mut Stream, mut session: Session) -> End {
         let mut heard = Instant::now();
         self.client.keep_up(&session.address);
-        let mut keep_up = heard + KEEP_UP_EVERY;
+        let mut keep_up = pin!(time::sleep(KEEP_UP_EVERY));
         let stall = (STALL * 2u32.saturating_pow(stream.stalls.min(6))).min(STALL_MAX);
         loop {
             if stream.closing && !stream.window.has_unsent() {
@@ -350,9 +351,9 @@ impl Driver {
                     None => stream.closing = true,
                 },
                 () = time::sleep_until(end_by.unwrap_or(heard)), if end_by.is_some() => return End::Closed,
-                () = time::sleep_until(keep_up) => {
+                () = &mut keep_up => {
                     self.client.keep_up(&session.address);
-                    keep_up = Instant::now() + KEEP_UP_EVERY;
+                    keep_up.as_mut().reset(Instant::now() + KEEP_UP_EVERY);
                 }
                 () = time::sleep_until(heard + stall), if waits => {
                     stream.stalls += 1;
@@ -480,7 +481,7 @@ impl Driver {
     fn effect(&self, stream: Option<&Stream>) -> Effect {
         let sent = |stream: &Stream| stream.window.sent() > stream.window.durable();
         // An open that answered has fenced the writer before, also when the stream then came to nothing elsewhere.
-        let only_fenced = self.held.is_some() && self.state.borrow().opened.is_none();
+        let only_fenced = stream.is_some() && self.state.borrow().opened.is_none();
         if only_fenced || self.unanswered || stream.is_some_and(sent) {
             Effect::Unknown
         } else {
@@ -488,8 +489,7 @@ impl Driver {
         }
     }
 
-    fn superseded(&self, newest: Writer) -> ClientError {
-        let held = self.held.unwrap_or_default();
+    fn superseded(&self, held: FencingToken, newest: Writer) -> ClientError {
         ClientError::Superseded {
             journal: self.journal.clone(),
             held,

@@ -158,7 +158,6 @@ impl AppendStream {
             queue: queued,
             permits: permits.clone(),
             state,
-            held: None,
             unanswered: false,
             backoff: Backoff::of_streams(),
         };

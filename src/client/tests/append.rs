@@ -18,10 +18,26 @@ use crate::{
 };
 
 async fn open(client: &Client, epoch: Epoch, journal: &JournalRef) -> AppendStream {
-    let options = AppendOptions::of(client);
+    open_with(client, epoch, journal, AppendOptions::of(client)).await
+}
+
+async fn open_with(
+    client: &Client,
+    epoch: Epoch,
+    journal: &JournalRef,
+    options: AppendOptions,
+) -> AppendStream {
     AppendStream::open(client, journal, RAW, epoch, None, options)
         .await
         .unwrap()
+}
+
+/// Of a stream that never gives up.
+fn patient(client: &Client) -> AppendOptions {
+    AppendOptions {
+        give_up_after: None,
+        ..AppendOptions::of(client)
+    }
 }
 
 /// A client that gives up soon.
@@ -243,12 +259,7 @@ async fn a_stream_without_anything_to_send_ends_although_no_node_answers() {
     let mut cluster = FakeCluster::start(1).await;
     let client = cluster.client(&[0]);
     let (epoch, journal) = open_worker(&client, "j").await;
-    let options = AppendOptions {
-        give_up_after: None,
-        ..AppendOptions::of(&client)
-    };
-    let opened = AppendStream::open(&client, &journal, RAW, epoch, None, options);
-    let mut stream = opened.await.unwrap();
+    let mut stream = open_with(&client, epoch, &journal, patient(&client)).await;
     close_without_a_session(&mut cluster, &mut stream, |_| {}).await;
     let closed = tokio::time::timeout(Duration::from_secs(10), stream.close()).await;
     assert_eq!(closed.unwrap().unwrap().durable, Offset(3));
@@ -439,12 +450,7 @@ async fn bytes_that_always_arrive_damaged_end_the_stream_with_unknown_effect() {
     let cluster = FakeCluster::start(1).await;
     let client = cluster.client(&[0]);
     let (epoch, journal) = open_worker(&client, "j").await;
-    let options = AppendOptions {
-        give_up_after: None,
-        ..AppendOptions::of(&client)
-    };
-    let opened = AppendStream::open(&client, &journal, RAW, epoch, None, options);
-    let mut stream = opened.await.unwrap();
+    let mut stream = open_with(&client, epoch, &journal, patient(&client)).await;
     cluster.fault(0, |faults| faults.damaged_appends = u32::MAX);
     let end = stream.append(Bytes::from_static(b"abc")).await.unwrap();
     let error = stream.wait_durable(end).await.unwrap_err();
@@ -459,12 +465,7 @@ async fn a_session_that_dies_at_once_is_not_opened_again_without_a_pause() {
     let mut cluster = FakeCluster::start(1).await;
     let client = cluster.client(&[0]);
     let (epoch, journal) = open_worker(&client, "j").await;
-    let options = AppendOptions {
-        give_up_after: None,
-        ..AppendOptions::of(&client)
-    };
-    let opened = AppendStream::open(&client, &journal, RAW, epoch, None, options);
-    let mut stream = opened.await.unwrap();
+    let mut stream = open_with(&client, epoch, &journal, patient(&client)).await;
     cluster.fault(0, |faults| faults.swallow_appends = true);
     stream.append(Bytes::from_static(b"abc")).await.unwrap();
     cluster.until("bytes on their way", swallowed).await;
@@ -491,10 +492,7 @@ async fn an_open_is_told_even_when_its_session_is_lost_at_once() {
     let client = cluster.client(&[0]);
     let (epoch, journal) = open_worker(&client, "j").await;
     cluster.fault(0, |faults| faults.break_opened = true);
-    let options = AppendOptions {
-        give_up_after: None,
-        ..AppendOptions::of(&client)
-    };
+    let options = patient(&client);
     let opened = AppendStream::open(&client, &journal, RAW, epoch, None, options);
     let opened = tokio::time::timeout(Duration::from_secs(30), opened).await;
     let mut stream = opened.unwrap().unwrap();
@@ -563,8 +561,7 @@ async fn appends_wait_while_the_window_is_full() {
         window_bytes: 100_000,
         ..AppendOptions::of(&client)
     };
-    let opened = AppendStream::open(&client, &journal, RAW, epoch, None, options);
-    let mut stream = opened.await.unwrap();
+    let mut stream = open_with(&client, epoch, &journal, options).await;
     let much = stream.append(Bytes::from(pattern(1_000_000)));
     let waited = tokio::time::timeout(Duration::from_millis(200), much).await;
     assert!(waited.is_err(), "it must wait");
@@ -582,8 +579,7 @@ async fn a_stream_without_progress_gives_up_with_unknown_effect() {
         give_up_after: Some(Duration::from_millis(500)),
         ..AppendOptions::of(&client)
     };
-    let opened = AppendStream::open(&client, &journal, RAW, epoch, None, options);
-    let mut stream = opened.await.unwrap();
+    let mut stream = open_with(&client, epoch, &journal, options).await;
     cluster.fault(0, |faults| faults.swallow_appends = true);
     let end = stream.append(Bytes::from_static(b"abc")).await.unwrap();
     cluster.until("bytes on their way", swallowed).await;
@@ -604,10 +600,7 @@ async fn opening_while_no_node_runs_fails_in_time() {
     cluster.kill(0);
     cluster.gone(0).await;
     let client = cluster.client(&[0]); // without a connection that breaks under the open
-    let options = AppendOptions {
-        give_up_after: None,
-        ..AppendOptions::of(&client)
-    };
+    let options = patient(&client);
     let opened = AppendStream::open(&client, &journal, RAW, epoch, None, options);
     let error = tokio::time::timeout(Duration::from_secs(8), opened)
         .await

@@ -262,18 +262,20 @@ fn a_deleted_journal_takes_the_checkpoints_along_that_cover_it_and_its_name_begi
     );
 }
 
+fn open_x(over: Option<u64>, opener: u64) -> Command {
+    Command::OpenJournal(OpenJournal {
+        journal: "j/a/x".parse().unwrap(),
+        kind: JournalKind::Ops,
+        epoch: Epoch(1),
+        expected: None,
+        over: over.map(Writer),
+        opener,
+    })
+}
+
 #[test]
 fn an_open_over_a_writer_is_refused_once_another_was_opened() {
-    let over = |writer| {
-        Command::OpenJournal(OpenJournal {
-            journal: "j/a/x".parse().unwrap(),
-            kind: JournalKind::Ops,
-            epoch: Epoch(1),
-            expected: None,
-            over: Some(Writer(writer)),
-            opener: 0,
-        })
-    };
+    let over = |writer| open_x(Some(writer), 0);
     let mut bench = Bench::default();
     bench.open_worker("j/a");
     bench.accept(&over(0));
@@ -290,16 +292,7 @@ fn an_open_over_a_writer_is_refused_once_another_was_opened() {
 
 #[test]
 fn an_open_whose_answer_was_lost_is_not_another_one_to_its_own_opener() {
-    let over = |opener| {
-        Command::OpenJournal(OpenJournal {
-            journal: "j/a/x".parse().unwrap(),
-            kind: JournalKind::Ops,
-            epoch: Epoch(1),
-            expected: None,
-            over: Some(Writer(0)),
-            opener,
-        })
-    };
+    let over = |opener| open_x(Some(0), opener);
     let mut bench = Bench::default();
     bench.open_worker("j/a");
     bench.accept(&over(7));
@@ -312,16 +305,7 @@ fn an_open_whose_answer_was_lost_is_not_another_one_to_its_own_opener() {
 
 #[test]
 fn an_open_that_comes_late_does_not_hide_who_came_between() {
-    let open = |over: Option<u64>| {
-        Command::OpenJournal(OpenJournal {
-            journal: "j/a/x".parse().unwrap(),
-            kind: JournalKind::Ops,
-            epoch: Epoch(1),
-            expected: None,
-            over: over.map(Writer),
-            opener: 7,
-        })
-    };
+    let open = |over| open_x(over, 7);
     let mut bench = Bench::default();
     bench.open_worker("j/a");
     bench.accept(&open(None));
@@ -336,16 +320,7 @@ fn an_open_that_comes_late_does_not_hide_who_came_between() {
 
 #[test]
 fn a_journal_that_is_made_again_is_nobodys_who_wrote_the_one_before() {
-    let open = |opener| {
-        Command::OpenJournal(OpenJournal {
-            journal: "j/a/x".parse().unwrap(),
-            kind: JournalKind::Ops,
-            epoch: Epoch(1),
-            expected: None,
-            over: Some(Writer(0)),
-            opener,
-        })
-    };
+    let open = |opener| open_x(Some(0), opener);
     let mut bench = Bench::default();
     bench.open_worker("j/a");
     bench.accept(&open(7));
@@ -353,15 +328,8 @@ fn a_journal_that_is_made_again_is_nobodys_who_wrote_the_one_before() {
     bench.accept(&open(8));
     bench.accept(&open(8));
     bench.refuse(&open(7));
-    let held = |writer| {
-        let Command::OpenJournal(open) = open(7) else {
-            unreachable!()
-        };
-        let over = Some(Writer(writer));
-        Command::OpenJournal(OpenJournal { over, ..open })
-    };
-    bench.refuse(&held(1));
-    bench.accept(&held(3));
+    bench.refuse(&open_x(Some(1), 7));
+    bench.accept(&open_x(Some(3), 7));
 }
 
 #[test]
