@@ -115,28 +115,47 @@ pub fn open_or_create(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Whether files in this directory can be written past the page cache, which not every file system can do. Makes a file there, and
-/// removes it.
-#[cfg(feature = "rocksdb")]
-pub fn takes_direct_io(dir: &Path) -> bool {
-    use std::os::unix::fs::OpenOptionsExt;
-    let probe = dir.join(".takes-direct-io");
-    let direct = i32::try_from(rustix::fs::OFlags::DIRECT.bits()).unwrap_or_default();
+/// Opens a file for writing past the page cache; makes it, empty, if it is not there. Where [`takes_direct_io`] says so, and then in
+/// whole blocks of [`BLOCK_BYTES`] only, from memory that begins at a multiple of that.
+#[cfg(feature = "server")]
+pub fn open_or_create_direct(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    let options = options.write(true).create(true).truncate(true);
-    let opened = options.custom_flags(direct).open(&probe);
+    let options = options.write(true).create(true).truncate(false);
+    #[cfg(not(sim))]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.custom_flags(rustix::fs::OFlags::DIRECT.bits().cast_signed());
+    }
+    options.open(path)
+}
+
+/// Whether files in this directory can be written past the page cache, which not every file system can do. Makes a file there, and
+/// removes it. Only a refusal is a no: on a disk that is full or fails, what is opened next says so. A simulated disk has no page
+/// cache to go past.
+#[cfg(feature = "server")]
+pub fn takes_direct_io(dir: &Path) -> bool {
+    if cfg!(sim) {
+        return false;
+    }
+    let probe = dir.join(".takes-direct-io");
+    let opened = open_or_create_direct(&probe);
     // Some take the flag, and then no write.
     let room = vec![0; 2 * BLOCK_BYTES];
     let start = room.as_ptr().align_offset(BLOCK_BYTES);
     let block = room.get(start..start + BLOCK_BYTES).unwrap_or_default();
     let written = opened.and_then(|file| file.write_all_at(block, 0));
     let _ = remove_file(&probe); // at worst it is found again the next time
-    written.is_ok()
+    !written.is_err_and(|error| {
+        matches!(
+            error.kind(),
+            io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
+        )
+    })
 }
 
 /// What is written past the page cache begins at multiples of this, in the file and in memory.
-#[cfg(feature = "rocksdb")]
-const BLOCK_BYTES: usize = 4096;
+#[cfg(feature = "server")]
+pub const BLOCK_BYTES: usize = 4096;
 
 /// Whether anything has this name.
 pub fn exists(path: &Path) -> io::Result<bool> {

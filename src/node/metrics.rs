@@ -125,7 +125,7 @@ fn register(i: &mut Inner) {
     );
     r.register_with_unit(
         "log_sync",
-        "Time of one sync of the log",
+        "Time of one sync of the log, with the writes before it",
         Unit::Seconds,
         i.log_syncs.clone(),
     );

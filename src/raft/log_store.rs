@@ -33,8 +33,8 @@ impl LogStore {
         Self { wal }
     }
 
-    fn read(&self, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
-        let entries = self.wal.entries(from..to, bytes_max)?;
+    async fn read(&self, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
+        let entries = self.wal.entries(from..to, bytes_max).await?;
         entries
             .into_iter()
             .map(|entry| entry_from_wal(entry).map_err(io::Error::other))
@@ -73,7 +73,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
         let mut from = from.max(self.first());
         let mut entries = Vec::new();
         while from < to {
-            let part = self.read(from, to, REPLICATION_BYTES_MAX)?;
+            let part = self.read(from, to, REPLICATION_BYTES_MAX).await?;
             from += part.len() as u64;
             entries.extend(part);
         }
@@ -81,7 +81,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
     }
 
     async fn limited_get_log_entries(&mut self, from: u64, to: u64) -> io::Result<Vec<Entry>> {
-        self.read(from, to, REPLICATION_BYTES_MAX)
+        self.read(from, to, REPLICATION_BYTES_MAX).await
     }
 
     async fn entries_stream<R>(
@@ -96,7 +96,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
         // Part by part: a whole range could be any size. What is applied must have no hole, so a purged start is an error.
         Box::pin(async_stream::try_stream! {
             while from < to {
-                for entry in store.read(from, to, REPLICATION_BYTES_MAX)? {
+                for entry in store.read(from, to, REPLICATION_BYTES_MAX).await? {
                     from += 1;
                     yield entry;
                 }

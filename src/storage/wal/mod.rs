@@ -20,9 +20,11 @@
 //! | `marker` | how far the log was synced |
 //! | `index` | what the records say, and where each entry is |
 //! | `writer` | the writer: batches, segments, recycling |
+//! | `block_buffer` | what a batch gathers, in whole blocks |
 //! | `reader` | entries from disk, verified |
 //! | `recovery` | from files to a log, or to a reason why not |
 
+mod block_buffer;
 mod index;
 mod marker;
 mod memory;
@@ -52,7 +54,7 @@ use self::memory::Shared;
 pub use self::recovery::{Cut, RecoveryReport};
 use self::writer::{Request, Writer};
 use super::{StorageError, WriteGate};
-use crate::env::task::{BatchLimits, QueueError, WorkerQueue, spawn_worker};
+use crate::env::task::{self, BatchLimits, QueueError, WorkerQueue, spawn_worker};
 
 /// The longest payload of one entry, in bytes.
 pub const ENTRY_BYTES_MAX: usize = 2 << 20;
@@ -119,7 +121,7 @@ impl fmt::Debug for LogEntry {
 /// Called once, from the writer thread: `Ok` after the sync, or the failure. Must not block.
 pub type OnDurable = Box<dyn FnOnce(io::Result<()>) + Send>;
 
-/// Told after each sync of the log: how long it took, and how many bytes it made durable.
+/// Told after each sync of the log: how long it and the writes before it took, and how many bytes it made durable.
 pub type OnSync = Arc<dyn Fn(Duration, usize) + Send + Sync>;
 
 /// Bounds of a log.
@@ -421,10 +423,9 @@ impl Wal {
     }
 
     /// Entries of `range`, in order, as many as fit `bytes_max` payload bytes but at least one (unless the range is
-    /// empty). From memory if they are recent; else from disk, verified, which blocks: call it with `env::task::blocking`
-    /// where that matters. An index that is not held is [`StorageError::NotHeld`]; bytes that do not verify are
-    /// [`StorageError::Damaged`] and are never returned.
-    pub fn entries(
+    /// empty). From memory if they are recent; else from disk, verified, on a thread that may wait for it. An index that is
+    /// not held is [`StorageError::NotHeld`]; bytes that do not verify are [`StorageError::Damaged`] and are never returned.
+    pub async fn entries(
         &self,
         range: Range<u64>,
         bytes_max: usize,
@@ -435,7 +436,7 @@ impl Wal {
         let plan = self.shared.lock().plan(range, bytes_max)?;
         match plan {
             memory::Plan::Cached(entries) => Ok(entries),
-            memory::Plan::OnDisk(spans) => reader::read(&spans),
+            memory::Plan::OnDisk(spans) => task::blocking(move || reader::read(&spans)).await,
         }
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::block_buffer::BlockBuffer;
 use super::index::{Location, MaxByIndex};
 use super::marker::{Marker, MarkerFile};
 use super::memory::Shared;
@@ -25,10 +26,11 @@ const SPARES_MAX: usize = 4;
 /// The marker is written with the first batch after this time, and when the log is idle.
 const MARKER_EVERY: Duration = IDLE_AFTER;
 
-/// A write of at most this many bytes that makes a file longer makes it longer by [`AHEAD_BYTES`] more.
+/// A write of at most this many bytes that makes a file longer makes it longer by [`AHEAD_BYTES`] more: a sync that makes a file
+/// longer takes the file system several times as long as one that overwrites, and small appends would make it longer each time.
+/// Large ones pay for it anyhow.
 const SMALL_WRITE_BYTES: usize = 16 << 10;
 const AHEAD_BYTES: usize = 128 << 10;
-static ZEROS: [u8; AHEAD_BYTES] = [0; AHEAD_BYTES];
 
 /// One call, on its way to disk.
 pub(super) enum Request {
@@ -105,7 +107,11 @@ pub(super) struct Writer {
     active: Active,
     /// What the stream says so far, synced or not: a new segment begins with it.
     head: State,
-    buffer: Vec<u8>,
+    /// Whether segments are written past the page cache.
+    direct: bool,
+    buffer: BlockBuffer,
+    /// How long the writes took that no sync was behind yet.
+    unsynced_writing: Duration,
     outcomes: Vec<Outcome>,
     /// Whether something is written that someone waits for.
     sync_wanted: bool,
@@ -139,18 +145,23 @@ impl Writer {
             retired,
             ..
         } = log;
-        let mut head = State {
+        let head = State {
             vote: index.vote,
             committed: index.committed,
             last_purged: index.last_purged,
             last: index.last,
             previous_end: 0,
         };
-        let mut buffer = Vec::new();
+        let direct = fs::takes_direct_io(dir);
+        tracing::debug!(
+            direct,
+            "the log is written past the page cache if this is so"
+        );
+        let mut buffer = BlockBuffer::default();
         let is_new = active.is_none();
         let active = match active {
-            Some(active) => active,
-            None => begin_segment(dir, 1, None, &mut head, &mut buffer)?,
+            Some(active) => resume_segment(active, direct, &mut buffer)?,
+            None => begin_segment(dir, 1, None, &head, direct, &mut buffer)?,
         };
         {
             let mut memory = shared.lock();
@@ -166,7 +177,9 @@ impl Writer {
             shared,
             active,
             head,
+            direct,
             buffer,
+            unsynced_writing: Duration::ZERO,
             outcomes: Vec::new(),
             sync_wanted: is_new,
             marker,
@@ -297,14 +310,15 @@ impl Writer {
         if end > self.options.segment_bytes && self.active.has_records {
             self.roll()?;
         }
-        let offset = self.active.written + length(&self.buffer);
+        let buffered = u32::try_from(self.buffer.len()).expect("a batch is bounded");
+        let offset = self.active.written + buffered;
         let generation = self.active.segment.generation;
         let crc = encode(
             record,
             generation,
             self.active.synced,
             GroupId::ONLY,
-            &mut self.buffer,
+            self.buffer.end(),
         );
         self.active.chain = chain(self.active.chain, crc);
         self.active.has_records = true;
@@ -319,7 +333,8 @@ impl Writer {
     }
 
     fn flush_buffer(&mut self) -> Result<(), StorageError> {
-        if self.buffer.is_empty() {
+        let bytes = self.buffer.len();
+        if bytes == 0 {
             return Ok(());
         }
         let Active {
@@ -328,35 +343,21 @@ impl Writer {
             written,
             ..
         } = &mut self.active;
-        fs::write_all_at(file, &self.buffer, u64::from(*written))
+        let end = *written as usize + bytes;
+        let grows = segment.file_bytes.load(Ordering::Relaxed) < end as u64;
+        let ahead = if grows && bytes <= SMALL_WRITE_BYTES {
+            AHEAD_BYTES.min(self.options.segment_bytes.saturating_sub(end))
+        } else {
+            0
+        };
+        let began = time::Instant::now();
+        let file_bytes = self
+            .buffer
+            .write(file, *written, ahead)
             .map_err(StorageError::io("write", &segment.path))?;
-        *written += length(&self.buffer);
-        let small = self.buffer.len() <= SMALL_WRITE_BYTES;
-        self.buffer.clear();
-        let end = u64::from(*written);
-        let grown = segment.file_bytes.fetch_max(end, Ordering::Relaxed) < end;
-        if grown && small {
-            self.grow_ahead()?;
-        }
-        Ok(())
-    }
-
-    /// Writes zeros, which are no record, behind the end of the file, to be synced along with what is before them: a sync that
-    /// makes a file longer takes the file system several times as long as one that overwrites, and small appends would make it
-    /// longer each time. Large ones pay for it anyhow.
-    fn grow_ahead(&mut self) -> Result<(), StorageError> {
-        let Active {
-            segment,
-            file,
-            written,
-            ..
-        } = &self.active;
-        let room = self.options.segment_bytes.saturating_sub(*written as usize);
-        let zeros = &ZEROS[..AHEAD_BYTES.min(room)];
-        let end = u64::from(*written);
-        fs::write_all_at(file, zeros, end).map_err(StorageError::io("write", &segment.path))?;
-        let end = end + zeros.len() as u64;
-        segment.file_bytes.fetch_max(end, Ordering::Relaxed);
+        self.unsynced_writing += began.elapsed();
+        segment.file_bytes.fetch_max(file_bytes, Ordering::Relaxed);
+        *written = u32::try_from(end).expect("a segment is bounded");
         Ok(())
     }
 
@@ -377,8 +378,9 @@ impl Writer {
             .synced_bytes
             .fetch_add(u64::from(bytes), Ordering::Relaxed);
         self.shared.syncs.fetch_add(1, Ordering::Relaxed);
+        let took = mem::take(&mut self.unsynced_writing) + began.elapsed();
         if let Some(on_sync) = &self.options.on_sync {
-            on_sync(began.elapsed(), bytes as usize);
+            on_sync(took, bytes as usize);
         }
         Ok(())
     }
@@ -406,7 +408,14 @@ impl Writer {
         let sequence = self.active.segment.generation.sequence + 1;
         let spare = self.spares.pop();
         self.count_spares();
-        self.active = begin_segment(&self.dir, sequence, spare, &mut self.head, &mut self.buffer)?;
+        self.active = begin_segment(
+            &self.dir,
+            sequence,
+            spare,
+            &self.head,
+            self.direct,
+            &mut self.buffer,
+        )?;
         self.shared
             .lock()
             .segments
@@ -524,7 +533,7 @@ impl Writer {
     fn fail(&mut self, error: &StorageError) {
         self.stopped = true;
         self.shared.gate.close(&error.to_string());
-        self.buffer = Vec::new();
+        self.buffer.clear();
         for outcome in mem::take(&mut self.outcomes) {
             self.refuse(outcome);
         }
@@ -689,8 +698,9 @@ fn begin_segment(
     dir: &Path,
     sequence: u64,
     spare: Option<(PathBuf, u64)>,
-    head: &mut State,
-    buffer: &mut Vec<u8>,
+    head: &State,
+    direct: bool,
+    buffer: &mut BlockBuffer,
 ) -> Result<Active, StorageError> {
     let path = segment_path(dir, sequence);
     let mut file_bytes = 0;
@@ -700,14 +710,16 @@ fn begin_segment(
         crashsafe::sync_parent(&path)?;
         file_bytes = bytes;
     }
-    let file = fs::open_or_create(&path).map_err(StorageError::io("create", &path))?;
+    let file = open_segment(&path, direct)?;
     crashsafe::sync_parent(&path)?;
     let generation = Generation {
         sequence,
         secret: rng::u64(),
     };
-    buffer.extend_from_slice(&encode_header(generation));
-    let crc = encode(&Record::State(*head), generation, 0, GroupId::ONLY, buffer);
+    buffer.restart();
+    buffer.end().extend_from_slice(&encode_header(generation));
+    let first = Record::State(*head);
+    let crc = encode(&first, generation, 0, GroupId::ONLY, buffer.end());
     debug_assert!(
         buffer.len() > FIRST_RECORD as usize,
         "the first record is behind the header"
@@ -726,11 +738,31 @@ fn begin_segment(
     })
 }
 
+/// Goes on in the segment that recovery ended in.
+fn resume_segment(
+    mut active: Active,
+    direct: bool,
+    buffer: &mut BlockBuffer,
+) -> Result<Active, StorageError> {
+    let path = &active.segment.path;
+    buffer
+        .resume(&active.file, active.written)
+        .map_err(StorageError::io("read", path))?;
+    active.file = open_segment(path, direct)?;
+    Ok(active)
+}
+
+/// Opens a segment for writing, or makes it.
+fn open_segment(path: &Path, direct: bool) -> Result<fs::File, StorageError> {
+    let opened = if direct {
+        fs::open_or_create_direct(path)
+    } else {
+        fs::open_or_create(path)
+    };
+    opened.map_err(StorageError::io("open", path))
+}
+
 /// The checksum over the checksums of a segment's records, one record on.
 pub(super) fn chain(chain: u32, crc: u32) -> u32 {
     crc32c::crc32c_append(chain, &crc.to_le_bytes())
-}
-
-fn length(buffer: &[u8]) -> u32 {
-    u32::try_from(buffer.len()).expect("a batch is bounded")
 }
