@@ -54,6 +54,7 @@ impl BlockBuffer {
     /// Writes what is there behind the first `written` bytes of the file, and zeros behind it: `ahead` bytes, and as many as make
     /// a block whole. Gives how long the file is at least. Durable after a sync; after an error the file is not to be written again.
     pub(super) fn write(&mut self, file: &fs::File, written: u32, ahead: usize) -> io::Result<u64> {
+        debug_assert_eq!(written as usize % BLOCK_BYTES, self.kept);
         let used = self.room.len() - self.start;
         let bytes = (used + ahead).next_multiple_of(BLOCK_BYTES);
         self.room.resize(self.start + bytes, 0);

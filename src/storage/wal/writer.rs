@@ -153,10 +153,7 @@ impl Writer {
             previous_end: 0,
         };
         let direct = fs::takes_direct_io(dir);
-        tracing::debug!(
-            direct,
-            "the log is written past the page cache if this is so"
-        );
+        tracing::debug!(dir = %dir.display(), past_the_page_cache = direct, "writing the log");
         let mut buffer = BlockBuffer::default();
         let is_new = active.is_none();
         let active = match active {

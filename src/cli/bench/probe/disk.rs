@@ -4,7 +4,7 @@ use std::{io, path::Path};
 
 use super::super::{latency::Latencies, line::float};
 use crate::env::{
-    fs::{self, File},
+    fs::{self, BLOCK_BYTES, File},
     rng,
     task::{self, JoinSet},
     time::{Duration, Instant},
@@ -13,8 +13,6 @@ use crate::env::{
 /// Bytes between two syncs of three logs at once.
 pub(super) const SYNC_BYTES: [usize; 4] = [4 << 10, 64 << 10, 256 << 10, 1 << 20];
 
-/// The smallest unit that a log writes.
-const BLOCK_BYTES: usize = 4 << 10;
 /// A log, written round and round.
 const LOG_BYTES: u64 = 64 << 20;
 const LOGS: usize = 3;
